@@ -1,0 +1,20 @@
+//! The custom resources: Borgherd's own, one file a kind, and what it uses of CSI's snapshot API.
+
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema derives a second, hidden copy of each struct that the lint looks at"
+)]
+
+mod backup;
+mod repository;
+mod restore;
+mod run;
+pub mod snapshot;
+
+pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus, Durations, Outcome, Trigger, VolumePhase, VolumeStatus};
+pub use repository::{Encryption, Repository, RepositorySpec, RepositoryStatus};
+pub use restore::{Candidate, Restore, RestorePhase, RestoreSource, RestoreSpec, RestoreStatus, RestoreTarget, SourceKind};
+pub use run::{
+    AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, ListOptions, Operation, Owner, Progress,
+    RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,
+};

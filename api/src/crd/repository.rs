@@ -1,0 +1,98 @@
+//! `Repository`: where Borg repositories live and with which secret.
+
+use crate::Reason;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// Where Borg repositories live. The controller resolves `location` for each volume; agents read the Secret.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "borgherd.dev",
+    version = "v1alpha1",
+    kind = "Repository",
+    plural = "repositories",
+    status = "RepositoryStatus",
+    derive = "PartialEq",
+    category = "borgherd",
+    doc = "Where Borg repositories live and with which secret.",
+    printcolumn(name = "Location", type_ = "string", json_path = ".spec.location"),
+    printcolumn(name = "Default", type_ = "boolean", json_path = ".spec.default"),
+    printcolumn(name = "Ready", type_ = "boolean", json_path = ".status.ready"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositorySpec {
+    /// A template with the placeholders {cluster}, {namespace}, {pvc}: `ssh://borg@nas/./backups/{namespace}/{pvc}`,
+    /// or an absolute path below /repositories, mounted by the chart's `agent.repositoryVolumes`. No placeholder: one
+    /// shared Borg repository.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.startsWith('ssh://') || self.startsWith('/repositories/')").message("must begin with ssh:// or /repositories/"))]
+    #[x_kube(validation = Rule::new("!self.contains('..')").message("must not contain '..'"))]
+    pub location: String,
+    /// Name of a Secret in Borgherd's own namespace with `passphrase`, and for ssh `ssh-privatekey` and `known_hosts`.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_ref: String,
+    /// Used by every PVC that names no repository. At most one Repository may be the default.
+    #[serde(default)]
+    pub default: bool,
+    /// Borg's encryption mode, used when a repository is created.
+    #[serde(default)]
+    pub encryption: Encryption,
+    /// How many runs may use this Repository at once; absent: as many as there are slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_concurrent: Option<u32>,
+    /// Upload limit of one run in KiB/s; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub rate_limit: Option<u32>,
+    /// Namespaces that may use it; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(max = 63)))]
+    pub namespaces: Vec<String>,
+}
+
+/// Borg's encryption modes; the names are Borg's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encryption {
+    /// Key in the repository, AES-CTR with HMAC-SHA256.
+    Repokey,
+    /// Key in the repository, AES-CTR with keyed BLAKE2b: Borgherd's default.
+    #[default]
+    RepokeyBlake2,
+    /// No encryption, authenticated.
+    Authenticated,
+    /// No encryption, authenticated by BLAKE2b.
+    AuthenticatedBlake2,
+    /// Neither encrypted nor authenticated.
+    None,
+}
+
+impl Encryption {
+    /// The word that `borg init --encryption` takes.
+    pub const fn as_borg(self) -> &'static str {
+        match self {
+            Self::Repokey => "repokey",
+            Self::RepokeyBlake2 => "repokey-blake2",
+            Self::Authenticated => "authenticated",
+            Self::AuthenticatedBlake2 => "authenticated-blake2",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Whether the Repository can be used, as the controller sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryStatus {
+    /// Nothing in the spec stands against using it.
+    #[serde(default)]
+    pub ready: bool,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The same in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}

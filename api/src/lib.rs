@@ -1,0 +1,10 @@
+//! What controller, agent and CLI agree on: custom resources, policy, schedules, names, labels, reasons.
+//!
+//! Pure: no client, no clock, no environment, no IO. Time and randomness are arguments.
+
+pub mod crd;
+pub mod names;
+pub mod reason;
+pub mod time;
+
+pub use reason::Reason;

@@ -1,0 +1,197 @@
+//! Names, labels and annotations: every key Borgherd writes or reads, and every deterministic name.
+//!
+//! Invariant: the same inputs give the same name for ever, so that get-or-create finds what an earlier process made.
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+
+/// API group of the custom resources and prefix of all annotations and labels.
+pub const GROUP: &str = "borgherd.dev";
+/// Field manager of the controller's server-side applies.
+pub const CONTROLLER: &str = "borgherd-controller";
+/// Field manager of the agent's server-side applies.
+pub const AGENT: &str = "borgherd-agent";
+/// Name of the leader's Lease.
+pub const LEADER_LEASE: &str = "borgherd-controller";
+/// Container of a holder pod, and of the mount inside it.
+pub const HOLDER_CONTAINER: &str = "hold";
+
+/// Label, `"true"`: made for one Backup or Restore, deleted at its end; skipped by policy, retention and rebind.
+pub const TEMPORARY: &str = "borgherd.dev/temporary";
+/// Label: UID of the Backup or Restore that an object was made for.
+pub const OWNER_UID: &str = "borgherd.dev/owner-uid";
+/// Annotation: `Backup/<namespace>/<name>` or `Restore/<namespace>/<name>`.
+pub const OWNER: &str = "borgherd.dev/owner";
+/// Label: the PVC (bounded by [`label`]) that a snapshot, a clone or a run is of.
+pub const PVC: &str = "borgherd.dev/pvc";
+/// Annotation: the whole name of the PVC, where the label may be shortened.
+pub const PVC_NAME: &str = "borgherd.dev/pvc-name";
+/// Annotation: UID of the PVC a snapshot was taken of.
+pub const PVC_UID: &str = "borgherd.dev/pvc-uid";
+/// Label on snapshots: `scheduled` or `manual`.
+pub const TYPE: &str = "borgherd.dev/type";
+/// Annotation on snapshots and contents: the instant captured, RFC 3339; written once, every decision reads it.
+pub const CUT: &str = "borgherd.dev/cut";
+/// Annotation on snapshots: the scheduled time that they were taken for, RFC 3339.
+pub const SCHEDULED_TIME: &str = "borgherd.dev/scheduled-time";
+/// Annotation on a snapshot's content: the deletion policy it had before Borgherd set it to `Retain`.
+pub const OWN_DELETION_POLICY: &str = "borgherd.dev/own-deletion-policy";
+/// Annotation on snapshots: JSON of [`crate::crd::VolumeFacts`], what is needed to make the PVC again.
+pub const VOLUME_FACTS: &str = "borgherd.dev/volume";
+/// Label on the Leases that agents renew: `"agent"`.
+pub const COMPONENT: &str = "borgherd.dev/component";
+/// Annotation on an agent's Lease: how many slots its node has.
+pub const SLOTS: &str = "borgherd.dev/slots";
+/// Annotation on an agent's Lease: its version.
+pub const VERSION: &str = "borgherd.dev/version";
+/// Annotation on an agent's Lease: UID of the agent's pod.
+pub const AGENT_POD_UID: &str = "borgherd.dev/pod-uid";
+/// Annotation on an agent's Lease: name of the agent's pod.
+pub const AGENT_POD: &str = "borgherd.dev/pod";
+
+/// Hex of the first `bytes` bytes of SHA-256 over the parts, each followed by NUL so that `a,bc` is not `ab,c`.
+pub fn hash(parts: &[&str], bytes: usize) -> String {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update(part.as_bytes());
+        sha.update([0]);
+    }
+    sha.finalize().iter().take(bytes).map(|b| format!("{b:02x}")).collect()
+}
+
+/// `text` cut to at most `max` bytes so that it is still part of a DNS label: no trailing `-` or `.`.
+fn cut_name(text: &str, max: usize) -> String {
+    let text: String = text.chars().map(|c| if c == '.' { '-' } else { c }).take(max).collect();
+    text.trim_end_matches(['-', '.']).to_owned()
+}
+
+/// A label value for `name`: itself up to 63 characters, else prefix and hash. Rule: Kubernetes label values.
+pub fn label(name: &str) -> String {
+    if name.len() <= 63 {
+        return name.to_owned();
+    }
+    format!("{}-{}", cut_name(name, 46), hash(&[name], 8))
+}
+
+/// What identifies a Backup besides its time: kind of its subject (`group` or `pvc`), where, which, and the PVCs' UIDs.
+#[derive(Clone, Copy, Debug)]
+pub struct BackupSubject<'a> {
+    /// `group` or `pvc`.
+    pub kind: &'a str,
+    /// Namespace of the PVCs.
+    pub namespace: &'a str,
+    /// Name of the group or of the PVC.
+    pub name: &'a str,
+    /// UIDs of the PVCs, in the order of their names.
+    pub uids: &'a [String],
+}
+
+/// Name of the Backup of a subject at a time: two leaders that decide the same make the same object. At most 62 characters.
+pub fn backup(subject: BackupSubject<'_>, at: DateTime<Utc>) -> String {
+    let BackupSubject {
+        kind,
+        namespace,
+        name,
+        uids,
+    } = subject;
+    let mut parts = vec![kind, namespace, name];
+    parts.extend(uids.iter().map(String::as_str));
+    format!("{}-{}-{}", cut_name(name, 38), hash(&parts, 4), at.format("%Y%m%d%H%M%S"))
+}
+
+/// Name of the VolumeSnapshot of `pvc` for the Backup with `backup_uid`. At most 63 characters.
+pub fn snapshot(pvc: &str, backup_uid: &str, at: DateTime<Utc>) -> String {
+    format!(
+        "{}-{}-{}",
+        cut_name(pvc, 38),
+        hash(&[pvc, backup_uid], 4),
+        at.format("%Y%m%d%H%M%S")
+    )
+}
+
+/// The one name of content, snapshot, clone and holder that an owner (Backup, Restore) needs for a PVC.
+pub fn temporary(owner_uid: &str, pvc: &str) -> String {
+    format!("bh-{}", hash(&[owner_uid, pvc], 10))
+}
+
+/// Name of the BorgRun for the `attempt`th try, counted from 1.
+pub fn run(temporary: &str, attempt: u32) -> String {
+    format!("{temporary}-{attempt}")
+}
+
+/// `2026-11-21T10-00-00Z`: a time as it stands in archive names, where `:` would not do.
+pub fn archive_time(cut: DateTime<Utc>) -> String {
+    cut.format("%Y-%m-%dT%H-%M-%SZ").to_string()
+}
+
+/// What all archives of a PVC begin with, and of no other: neither name can contain `_`.
+pub fn archive_prefix(namespace: &str, pvc: &str) -> String {
+    format!("{namespace}_{pvc}_")
+}
+
+/// Name of the archive of `pvc` cut at `cut`.
+pub fn archive(namespace: &str, pvc: &str, cut: DateTime<Utc>) -> String {
+    format!("{}{}", archive_prefix(namespace, pvc), archive_time(cut))
+}
+
+/// The cut that an archive's name tells, if it is one of `namespace`'s and `pvc`'s.
+pub fn cut_of_archive(namespace: &str, pvc: &str, archive: &str) -> Option<DateTime<Utc>> {
+    let time = archive.strip_prefix(&archive_prefix(namespace, pvc))?;
+    Some(chrono::NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H-%M-%SZ").ok()?.and_utc())
+}
+
+/// Name of the ConfigMap that records that the repository at `location` has held an archive.
+pub fn repository_record(location: &str) -> String {
+    format!("repository-{}", hash(&[location], 10))
+}
+
+/// Name of the Lease that the agent of `node` renews.
+pub fn agent_lease(node: &str) -> String {
+    format!("agent-{node}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at() -> DateTime<Utc> {
+        "2026-11-21T10:00:00Z".parse().unwrap_or_default()
+    }
+
+    #[test]
+    fn names_fit_into_a_dns_label_whatever_the_pvc_is_called() {
+        let long = format!("{}.{}", "a".repeat(37), "b".repeat(200));
+        let uids = vec!["u".to_owned()];
+        for name in [long.as_str(), "x", "data.example.org"] {
+            let subject = BackupSubject {
+                kind: "pvc",
+                namespace: "ns",
+                name,
+                uids: &uids,
+            };
+            for made in [
+                backup(subject, at()),
+                snapshot(name, "uid", at()),
+                run(&temporary("uid", name), 12),
+                label(name),
+            ] {
+                assert!(made.len() <= 63, "{made} has {} characters", made.len());
+                assert!(!made.starts_with('-') && !made.contains("--20"), "{made}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_delimited_in_hashes() {
+        assert_ne!(hash(&["a", "bc"], 8), hash(&["ab", "c"], 8));
+    }
+
+    #[test]
+    fn an_archive_name_tells_its_cut_and_no_other_pvc_shares_its_prefix() {
+        let name = archive("shop", "db", at());
+        assert_eq!(name, "shop_db_2026-11-21T10-00-00Z");
+        assert_eq!(cut_of_archive("shop", "db", &name), Some(at()));
+        assert_eq!(cut_of_archive("shop", "db-2", &name), None);
+        assert_eq!(cut_of_archive("shop", "db", "shop_db_2026-11-21T10-00-00Z.checkpoint"), None);
+    }
+}
