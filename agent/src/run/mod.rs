@@ -1,0 +1,32 @@
+//! Watching and executing this node's `BorgRun`s: `watch` sees them, `decide` says what each is to this process, `task` takes one through
+//! its life, `recover` ends those of dead agents, `conclude` writes how a run ended.
+
+mod account;
+mod bounds;
+mod conclude;
+mod context;
+mod decide;
+#[cfg(test)]
+pub(crate) mod example;
+mod queue;
+mod recover;
+mod secret;
+mod task;
+mod watch;
+mod work;
+
+pub use context::{Context, Folders};
+pub use queue::Queue;
+pub use watch::{BEAT, Signs, WatchError, run};
+pub use work::{Order, Work};
+
+use std::time::Duration;
+
+/// First pause before a request to the API server is tried again.
+const PATIENCE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// The pause after `pause`.
+fn next_pause(pause: Duration) -> Duration {
+    (pause * 2).min(LONGEST_PAUSE)
+}
