@@ -3,8 +3,11 @@
 //! Pure: no client, no clock, no environment, no IO. Time and randomness are arguments.
 
 pub mod crd;
+pub mod due;
 pub mod names;
+pub mod policy;
 pub mod reason;
+pub mod schedule;
 pub mod time;
 
 pub use reason::Reason;
