@@ -183,6 +183,9 @@ pub struct VolumeStatus {
     /// When it entered `phase`; deadlines count from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
+    /// The VolumeSnapshotClass that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_class: Option<String>,
     /// The VolumeSnapshot in the Backup's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,

@@ -179,6 +179,13 @@ pub struct RestoreStatus {
     /// Node of the holder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The PersistentVolume that was restored into and is given to the target PVC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub volume: Option<String>,
+    /// A retry does not begin before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<DateTime<Utc>>,
     /// The BorgRun of this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,

@@ -93,6 +93,6 @@ fn offset(at: DateTime<Utc>, tz: Tz) -> i32 {
 }
 
 /// What the wall clock of `tz` shows; `None` at the ends of the calendar, where chrono's own conversion would panic.
-fn local(at: DateTime<Utc>, tz: Tz) -> Option<NaiveDateTime> {
+pub(super) fn local(at: DateTime<Utc>, tz: Tz) -> Option<NaiveDateTime> {
     at.naive_utc().checked_add_signed(Duration::seconds(i64::from(offset(at, tz))))
 }

@@ -85,7 +85,7 @@ impl Schedule {
     /// The longest time between two neighbours among the times that follow `around`, by the wall clock (a day is 24 hours also when
     /// the clock changes): what passes between two successes if nothing is wrong.
     pub fn interval(&self, around: DateTime<Utc>, tz: Tz) -> Option<Duration> {
-        interval::longest(&self.pattern, around.with_timezone(&tz).date_naive())
+        interval::longest(&self.pattern, instant::local(around, tz)?.date())
     }
 }
 

@@ -44,7 +44,7 @@ impl Pattern {
             })
             .fold(0, |days, day| days | 1 << day);
         let days = if self.either { by_day | by_weekday } else { by_day & by_weekday };
-        days & ((2 << length) - 1)
+        days & (u32::MAX >> (31 - length))
     }
 
     /// Whether any month of any year has such a day.

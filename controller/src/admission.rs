@@ -1,0 +1,277 @@
+//! Who may go on: cuts in flight, and before a clone exists, the archive's or restore's turn.
+//!
+//! Invariant: one grant a location (Borg has one writer), within the limits of Repository, StorageClass and cluster; oldest first,
+//! restores before backups; whoever is granted by another's leaving is woken. In memory: at start it is rebuilt from what is under way.
+
+use chrono::{DateTime, Utc};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+/// One volume of one Backup or Restore.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket {
+    /// UID of the Backup or Restore.
+    pub uid: String,
+    /// PVC.
+    pub pvc: String,
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Namespace and name of the Backup or Restore, to wake it.
+    pub owner: (String, String),
+    /// A restore goes before backups.
+    pub restore: bool,
+    /// Namespace of the PVC.
+    pub namespace: String,
+    /// The cut; the time of asking for a Restore.
+    pub cut: DateTime<Utc>,
+    /// Name of the Repository.
+    pub repository: String,
+    /// Its `maxConcurrent`.
+    pub max_concurrent: Option<usize>,
+    /// The Borg repository.
+    pub location: String,
+    /// StorageClass of the clone.
+    pub class: Option<String>,
+}
+
+/// What may be under way over the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// All runs together.
+    pub total: usize,
+    /// Clones of one StorageClass.
+    pub per_class: usize,
+}
+
+/// Answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on.
+    Granted,
+    /// Somebody else writes to the same Borg repository.
+    RepositoryBusy,
+    /// A limit is reached.
+    Full,
+    /// A newer cut of the same PVC goes in its place.
+    Superseded,
+}
+
+#[derive(Default)]
+struct Ledger {
+    cutting: HashMap<String, usize>,
+    waiting: BTreeMap<(bool, DateTime<Utc>, Ticket), Request>,
+    granted: HashMap<Ticket, Request>,
+}
+
+/// The ledger of all that is under way or waits.
+#[derive(Default)]
+pub struct Admission(Mutex<Ledger>);
+
+impl Admission {
+    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// May the Backup `uid` cut `count` snapshots now? One that is larger than the limit goes when nothing else does.
+    pub fn cut(&self, uid: &str, count: usize, limit: usize) -> bool {
+        let mut ledger = self.ledger();
+        let others: usize = ledger.cutting.iter().filter(|(other, _)| *other != uid).map(|(_, n)| n).sum();
+        let admitted = others == 0 || others + count <= limit;
+        if admitted {
+            ledger.cutting.insert(uid.to_owned(), count);
+        }
+        admitted
+    }
+
+    /// The Backup has no cut in flight any more.
+    pub fn cut_done(&self, uid: &str) {
+        self.ledger().cutting.remove(uid);
+    }
+
+    /// Takes in what an earlier process had granted.
+    pub fn adopt(&self, ticket: Ticket, request: Request) {
+        self.ledger().granted.insert(ticket, request);
+    }
+
+    /// Asks; the answer may change at any later asking. Returns also whom to wake.
+    pub fn ask(&self, ticket: &Ticket, request: Request, capacity: Capacity) -> (Answer, Vec<Request>) {
+        let mut ledger = self.ledger();
+        if ledger.granted.contains_key(ticket) {
+            return (Answer::Granted, vec![]);
+        }
+        let key = (!request.restore, request.cut, ticket.clone());
+        ledger.waiting.retain(|(_, _, t), _| t != ticket);
+        if !request.restore && ledger.has_newer(&request, ticket) {
+            return (Answer::Superseded, vec![]);
+        }
+        let older = ledger.older(&request, ticket);
+        ledger.waiting.insert(key, request.clone());
+        let mut woken = ledger.grant(capacity);
+        woken.retain(|r| r.owner != request.owner);
+        woken.extend(older);
+        let answer = if ledger.granted.contains_key(ticket) {
+            Answer::Granted
+        } else if ledger.granted.values().any(|r| r.location == request.location) {
+            Answer::RepositoryBusy
+        } else {
+            Answer::Full
+        };
+        (answer, woken)
+    }
+
+    /// Gives a place back, or stops waiting for one. Returns whom to wake.
+    pub fn leave(&self, ticket: &Ticket, capacity: Capacity) -> Vec<Request> {
+        let mut ledger = self.ledger();
+        ledger.waiting.retain(|(_, _, t), _| t != ticket);
+        if ledger.granted.remove(ticket).is_none() {
+            return vec![];
+        }
+        ledger.grant(capacity)
+    }
+
+    /// Lets go of everything a Backup or Restore that is gone held. Returns whom to wake.
+    pub fn forget(&self, uid: &str, capacity: Capacity) -> Vec<Request> {
+        let mut ledger = self.ledger();
+        ledger.cutting.remove(uid);
+        ledger.waiting.retain(|(_, _, t), _| t.uid != uid);
+        ledger.granted.retain(|t, _| t.uid != uid);
+        ledger.grant(capacity)
+    }
+
+    /// How many are under way, and how many wait.
+    pub fn counts(&self) -> (usize, usize) {
+        let ledger = self.ledger();
+        (ledger.granted.len(), ledger.waiting.len())
+    }
+}
+
+impl Ledger {
+    fn same_pvc(one: &Request, one_pvc: &str, other: &Request, other_pvc: &str) -> bool {
+        !other.restore && one.namespace == other.namespace && one_pvc == other_pvc
+    }
+
+    fn has_newer(&self, request: &Request, ticket: &Ticket) -> bool {
+        let newer = |t: &Ticket, r: &Request| r.cut > request.cut && Self::same_pvc(request, &ticket.pvc, r, &t.pvc);
+        self.waiting.iter().any(|((_, _, t), r)| newer(t, r)) || self.granted.iter().any(|(t, r)| newer(t, r))
+    }
+
+    /// Those who wait with an older cut of the same PVC: they must look again and find themselves superseded.
+    fn older(&self, request: &Request, ticket: &Ticket) -> Vec<Request> {
+        let older = |t: &Ticket, r: &Request| r.cut < request.cut && Self::same_pvc(request, &ticket.pvc, r, &t.pvc);
+        self.waiting
+            .iter()
+            .filter(|((_, _, t), r)| !request.restore && older(t, r))
+            .map(|(_, r)| r.clone())
+            .collect()
+    }
+
+    /// Grants in order whatever fits; one that is blocked by its repository does not hold up those behind it.
+    fn grant(&mut self, capacity: Capacity) -> Vec<Request> {
+        let mut locations: HashSet<String> = self.granted.values().map(|r| r.location.clone()).collect();
+        let mut admitted = vec![];
+        for (key, request) in &self.waiting {
+            let in_repository = self.granted.values().filter(|r| r.repository == request.repository).count();
+            let in_class = self.granted.values().filter(|r| r.class == request.class).count();
+            let fits = self.granted.len() < capacity.total
+                && in_class < capacity.per_class
+                && request.max_concurrent.is_none_or(|max| in_repository < max)
+                && !locations.contains(&request.location);
+            if fits {
+                locations.insert(request.location.clone());
+                self.granted.insert(key.2.clone(), request.clone());
+                admitted.push(key.clone());
+            }
+        }
+        admitted.iter().filter_map(|key| self.waiting.remove(key)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Capacity = Capacity { total: 2, per_class: 2 };
+
+    fn ticket(n: i64) -> Ticket {
+        Ticket {
+            uid: format!("u{n}"),
+            pvc: "data".into(),
+        }
+    }
+
+    fn request(n: i64, namespace: &str, location: &str) -> Request {
+        Request {
+            owner: (namespace.into(), format!("b{n}")),
+            restore: false,
+            namespace: namespace.into(),
+            cut: DateTime::from_timestamp(n, 0).unwrap_or_default(),
+            repository: "r".into(),
+            max_concurrent: None,
+            location: location.into(),
+            class: None,
+        }
+    }
+
+    #[test]
+    fn one_writer_a_location_and_the_next_is_woken_when_it_leaves() {
+        let admission = Admission::default();
+        assert_eq!(admission.ask(&ticket(1), request(1, "a", "shared"), ROOM).0, Answer::Granted);
+        assert_eq!(admission.ask(&ticket(2), request(2, "b", "shared"), ROOM).0, Answer::RepositoryBusy);
+        assert_eq!(
+            admission.ask(&ticket(3), request(3, "c", "own"), ROOM).0,
+            Answer::Granted,
+            "the blocked one holds nobody up"
+        );
+        let woken = admission.leave(&ticket(1), ROOM);
+        assert_eq!(woken.iter().map(|r| r.owner.1.as_str()).collect::<Vec<_>>(), ["b2"]);
+        assert_eq!(admission.ask(&ticket(2), request(2, "b", "shared"), ROOM).0, Answer::Granted);
+    }
+
+    #[test]
+    fn the_limit_holds_and_restores_go_first() {
+        let admission = Admission::default();
+        for n in [1, 2] {
+            assert_eq!(
+                admission.ask(&ticket(n), request(n, &n.to_string(), &n.to_string()), ROOM).0,
+                Answer::Granted
+            );
+        }
+        assert_eq!(admission.ask(&ticket(3), request(3, "c", "c"), ROOM).0, Answer::Full);
+        let restore = Request {
+            restore: true,
+            ..request(9, "d", "d")
+        };
+        assert_eq!(admission.ask(&ticket(9), restore, ROOM).0, Answer::Full);
+        assert_eq!(
+            admission
+                .leave(&ticket(1), ROOM)
+                .iter()
+                .map(|r| r.owner.1.clone())
+                .collect::<Vec<_>>(),
+            ["b9"]
+        );
+    }
+
+    #[test]
+    fn of_several_cuts_of_a_pvc_that_wait_the_newest_goes() {
+        let admission = Admission::default();
+        let full = Capacity { total: 0, per_class: 2 };
+        assert_eq!(admission.ask(&ticket(1), request(1, "a", "x"), full).0, Answer::Full);
+        let (answer, woken) = admission.ask(&ticket(2), request(2, "a", "x"), full);
+        assert_eq!((answer, woken.len()), (Answer::Full, 1));
+        assert_eq!(admission.ask(&ticket(1), request(1, "a", "x"), full).0, Answer::Superseded);
+        assert_eq!(admission.ask(&ticket(2), request(2, "a", "x"), ROOM).0, Answer::Granted);
+    }
+
+    #[test]
+    fn a_group_larger_than_the_limit_is_cut_when_nothing_else_is() {
+        let admission = Admission::default();
+        assert!(admission.cut("a", 3, 2));
+        assert!(!admission.cut("b", 1, 2));
+        admission.cut_done("a");
+        assert!(admission.cut("b", 1, 2));
+    }
+}

@@ -1,0 +1,174 @@
+//! Leading one Backup to its end: observe → decide → apply → status, volume by volume, all volumes side by side.
+
+pub mod apply;
+pub mod decide;
+pub mod history;
+pub mod prepare;
+pub mod report;
+pub mod status;
+
+use crate::context::Context;
+use crate::expose::Exposed;
+use crate::{lost, stores};
+use apply::{Error, Work};
+use borgherd_api::crd::{Backup, Trigger, VolumePhase, VolumeStatus};
+use borgherd_api::policy::ArchiveWhen;
+use chrono::{DateTime, Utc};
+use decide::{Rules, Seen, Step, decide};
+use futures::future::join_all;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{Instrument, info_span, warn};
+
+/// Looked at again at the latest: watches lose events.
+const RESYNC: Duration = Duration::from_secs(300);
+/// Passes in one reconcile; each is one step for every volume.
+const PASSES: usize = 16;
+
+/// Brings a Backup as far as it can get now.
+pub async fn reconcile(backup: Arc<Backup>, ctx: Arc<Context>) -> Result<Action, Error> {
+    if backup.status.as_ref().is_some_and(|s| s.phase.is_final()) || backup.metadata.deletion_timestamp.is_some() {
+        ctx.wake(&ctx.admission.forget(&backup.uid().unwrap_or_default(), ctx.capacity()));
+        return Ok(Action::requeue(RESYNC));
+    }
+    let uid = backup.uid().unwrap_or_default();
+    let span = info_span!("backup", namespace = backup.namespace(), name = backup.name_any(), uid);
+    let next = lead(Backup::clone(&backup), &ctx).instrument(span).await?;
+    ctx.went_well(&uid);
+    let wait = next.map_or(RESYNC, |at| {
+        (at - (ctx.clock)()).to_std().unwrap_or_default() + Duration::from_millis(50)
+    });
+    Ok(Action::requeue(wait.min(RESYNC)))
+}
+
+/// What follows a failed reconcile: the same again, later and later.
+#[allow(clippy::needless_pass_by_value, reason = "the signature that kube's Controller calls")]
+pub fn on_error(backup: Arc<Backup>, error: &Error, ctx: Arc<Context>) -> Action {
+    let wait = ctx.backoff(&backup.uid().unwrap_or_default());
+    if error.is_passing() {
+        tracing::debug!(name = backup.name_any(), %error, "looking again");
+        return Action::requeue(wait.min(Duration::from_secs(1)));
+    }
+    warn!(namespace = backup.namespace(), name = backup.name_any(), %error, "could not go on; trying again");
+    Action::requeue(wait)
+}
+
+/// Step after step until every volume waits for something. Returns when to look again.
+async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>, Error> {
+    let mut prepared = vec![None; backup.spec.volumes.len()];
+    let mut wait = None;
+    for _ in 0..PASSES {
+        let work = Work::new(ctx, &backup);
+        let before = status::volumes(&backup);
+        if !may_cut(&work, &before) {
+            return Ok(Some(work.now + chrono::Duration::seconds(2)));
+        }
+        let rules = Rules {
+            timeouts: ctx.config.timeouts,
+            agent_check: lost::AGENT_CHECK,
+            now: work.now,
+        };
+        let mut steps = Vec::with_capacity(before.len());
+        for (volume, prepared) in before.iter().zip(&prepared) {
+            let seen = observe(&work, volume, prepared.is_some()).await?;
+            steps.push((decide(volume, &seen, &rules), seen));
+        }
+        wait = steps
+            .iter()
+            .filter_map(|(step, _)| if let Step::Wait(at) = step { *at } else { None })
+            .min();
+        if steps.iter().all(|(step, _)| matches!(step, Step::Wait(_))) {
+            break;
+        }
+        let asked = steps.iter().any(|(step, _)| is_asked_for(step));
+        let applied = before
+            .iter()
+            .zip(steps)
+            .zip(&mut prepared)
+            .map(|((volume, (step, seen)), prepared)| {
+                let work = &work;
+                async move { work.apply(volume, &seen, step, prepared).await }
+            });
+        let results = join_all(applied).await;
+        let (next, failure) = settle(&before, results);
+        let changed = next != before || backup.status.is_none();
+        if changed {
+            report::transitions(&work, &before, &next).await;
+            let written = status::write(&ctx.client, &backup, status::summary(backup.status.as_ref(), next, work.now)).await?;
+            report::ended(&work, &written).await;
+            backup = written;
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if asked && !changed {
+            break; // the objects were asked for; their watch wakes us
+        }
+    }
+    Ok(wait)
+}
+
+/// A step that changes no status but asks the API server for something that takes time.
+const fn is_asked_for(step: &Step) -> bool {
+    matches!(step, Step::CloneSnapshot | Step::Clone | Step::Clean | Step::Admit)
+}
+
+/// One volume's failure to make a step must not lose what the others did.
+fn settle(before: &[VolumeStatus], results: Vec<Result<VolumeStatus, Error>>) -> (Vec<VolumeStatus>, Option<Error>) {
+    let mut failure = None;
+    let next = before.iter().zip(results).map(|(old, result)| match result {
+        Ok(new) => new,
+        Err(error) => {
+            failure = Some(error);
+            old.clone()
+        }
+    });
+    (next.collect(), failure)
+}
+
+/// The whole group is cut at once or waits; the place among the cuts in flight is given back when the last one is cut.
+fn may_cut(work: &Work<'_>, volumes: &[VolumeStatus]) -> bool {
+    let (uid, admission) = (&work.owner.uid, &work.ctx.admission);
+    let count = volumes.iter().filter(|v| v.phase <= VolumePhase::Cutting).count();
+    if count == 0 {
+        admission.cut_done(uid);
+        return true;
+    }
+    let begun = volumes.iter().any(|v| v.phase != VolumePhase::Pending);
+    admission.cut(uid, count, work.ctx.config.limits.max_cuts) || begun
+}
+
+async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool) -> Result<Seen, Error> {
+    let ctx = work.ctx;
+    let name = work.temporary(&volume.pvc);
+    let exposed = Exposed::see(&ctx.stores, &ctx.config, &name, &work.owner.uid, volume.run.as_deref());
+    let running = matches!(volume.phase, VolumePhase::Queued | VolumePhase::Archiving);
+    let lost = match exposed.run.as_deref().filter(|_| running) {
+        Some(run) => lost::check(ctx, volume.since, run, work.now).await?,
+        None => None,
+    };
+    Ok(Seen {
+        archive: wants_archive(work, &volume.pvc),
+        prepared,
+        snapshot: volume
+            .snapshot
+            .as_deref()
+            .and_then(|s| stores::get(&ctx.stores.snapshots, Some(&work.owner.namespace), s)),
+        exposed,
+        lost,
+    })
+}
+
+/// A person who asks gets an archive; the schedule respects that a volume is never archived.
+fn wants_archive(work: &Work<'_>, pvc: &str) -> bool {
+    let spec = &work.backup.spec;
+    let never = || {
+        work.ctx
+            .world()
+            .policy(&work.owner.namespace, pvc)
+            .is_ok_and(|p| p.archive == ArchiveWhen::Never)
+    };
+    spec.archive && (spec.trigger == Trigger::Manual || !never())
+}

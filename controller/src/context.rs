@@ -1,0 +1,92 @@
+//! What every reconcile is handed: the client, the caches, the ledger, the clock.
+
+use crate::admission::{Admission, Capacity, Request};
+use crate::config::Config;
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::stores::{Stores, Touch};
+use crate::world::World;
+use borgherd_api::names::SLOTS;
+use chrono::{DateTime, Utc};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, ResourceExt};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// Shared by all reconciles of this process.
+pub struct Context {
+    /// To the API server.
+    pub client: Client,
+    /// What the chart decides.
+    pub config: Config,
+    /// UID of the cluster: that of its namespace kube-system.
+    pub cluster_uid: String,
+    /// Caches of what is under way.
+    pub stores: Stores,
+    /// Compact facts of all PVCs.
+    pub world: Arc<RwLock<World>>,
+    /// Who may go on.
+    pub admission: std::sync::Arc<Admission>,
+    /// To wake others.
+    pub touch: Touch,
+    /// Events that users see.
+    pub events: Events,
+    /// Counters and histograms.
+    pub metrics: Metrics,
+    /// How often in a row a reconcile has failed, by UID.
+    pub failures: Mutex<HashMap<String, u32>>,
+    /// The wall clock.
+    pub clock: fn() -> DateTime<Utc>,
+}
+
+impl Context {
+    /// What may be under way: for each slot one that runs and one that is being made ready, so that no slot waits for a clone.
+    pub fn capacity(&self) -> Capacity {
+        let slots: usize = self
+            .stores
+            .agents
+            .state()
+            .iter()
+            .filter_map(|l| l.annotations().get(SLOTS)?.parse::<usize>().ok())
+            .sum();
+        Capacity {
+            total: slots * 2,
+            per_class: self.config.limits.max_clones_per_class,
+        }
+    }
+
+    /// Makes those look again whom another's leaving let in.
+    pub fn wake(&self, woken: &[Request]) {
+        for Request {
+            owner: (namespace, name),
+            restore,
+            ..
+        } in woken
+        {
+            let sent = if *restore {
+                self.touch.restores.send(ObjectRef::new(name).within(namespace)).is_ok()
+            } else {
+                self.touch.backups.send(ObjectRef::new(name).within(namespace)).is_ok()
+            };
+            tracing::trace!(namespace, name, sent, "admitted");
+        }
+    }
+
+    /// Reads the world; a writer that panicked leaves it usable.
+    pub fn world(&self) -> std::sync::RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seconds to wait after the next failure of `uid`: 1, 2, 4 … 60.
+    pub fn backoff(&self, uid: &str) -> std::time::Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(uid.to_owned()).or_insert(0);
+        *count += 1;
+        std::time::Duration::from_secs(1 << (*count - 1).min(6)).min(std::time::Duration::from_secs(60))
+    }
+
+    /// A reconcile of `uid` went well.
+    pub fn went_well(&self, uid: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}

@@ -1,0 +1,117 @@
+//! Taking away what exposing made: run → holder → the volume set to `Delete` → claim → volume → snapshot → content.
+//!
+//! Each step is issued once the one before is seen gone, each deletion with the UID of the object that was looked at.
+//! Invariant: the storage snapshot itself is never touched: the static content is `Retain`.
+
+use super::Exposed;
+use crate::context::Context;
+use borgherd_api::names::{CONTROLLER, TEMPORARY};
+use k8s_openapi::api::core::v1::PersistentVolume;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Issues the next deletion, if any; true when nothing is left.
+pub async fn step(ctx: &Context, exposed: &Exposed) -> Result<bool, kube::Error> {
+    let volumes = &ctx.config.volumes_namespace;
+    let client = &ctx.client;
+    let Exposed {
+        content,
+        snapshot,
+        claim,
+        volume,
+        holder,
+        run,
+    } = exposed;
+    if let Some(run) = run {
+        delete(&Api::namespaced(client.clone(), &ctx.config.namespace), run).await?;
+    }
+    if let Some(holder) = holder {
+        delete(&Api::namespaced(client.clone(), volumes), holder).await?;
+    }
+    if run.is_some() || holder.is_some() {
+        return Ok(false);
+    }
+    if let Some(claim) = claim {
+        if let Some(name) = claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()) {
+            own_volume(
+                client,
+                name,
+                claim.metadata.labels.as_ref(),
+                claim.metadata.annotations.as_ref(),
+                volume.as_ref(),
+            )
+            .await?;
+        }
+        delete(&Api::namespaced(client.clone(), volumes), claim).await?;
+        return Ok(false);
+    }
+    if let Some(volume) = volume {
+        // Released: with `Delete` the provisioner removes it; it may have been `Retain` for a handover that failed.
+        own_volume(
+            client,
+            &volume.name_any(),
+            volume.metadata.labels.as_ref(),
+            volume.metadata.annotations.as_ref(),
+            Some(volume),
+        )
+        .await?;
+        return Ok(false);
+    }
+    if let Some(snapshot) = snapshot {
+        delete(&Api::namespaced(client.clone(), volumes), snapshot).await?;
+        return Ok(false);
+    }
+    if let Some(content) = content {
+        delete(&Api::all(client.clone()), content).await?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// Marks a clone's volume as ours and sets it to `Delete`, whatever its class says: a clone's storage must not stay.
+pub async fn own_volume(
+    client: &kube::Client,
+    name: &str,
+    labels: Option<&std::collections::BTreeMap<String, String>>,
+    annotations: Option<&std::collections::BTreeMap<String, String>>,
+    seen: Option<&Arc<PersistentVolume>>,
+) -> Result<(), kube::Error> {
+    let is_ours = |v: &Arc<PersistentVolume>| v.spec.as_ref().and_then(|s| s.persistent_volume_reclaim_policy.as_deref()) == Some("Delete");
+    if seen.is_some_and(is_ours) {
+        return Ok(());
+    }
+    let patch = json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": {"persistentVolumeReclaimPolicy": "Delete"}});
+    let api: Api<PersistentVolume> = Api::all(client.clone());
+    let params = PatchParams {
+        field_manager: Some(CONTROLLER.into()),
+        ..PatchParams::default()
+    };
+    gone_is_fine(api.patch(name, &params, &Patch::Merge(patch)).await.map(|_| ()))
+}
+
+/// Deletes an object that carries our label, with its UID as precondition; one that is being deleted or gone is left alone.
+pub async fn delete<K>(api: &Api<K>, object: &Arc<K>) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    let ours = object.labels().get(TEMPORARY).map(String::as_str) == Some("true");
+    if !ours || object.meta().deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let params = DeleteParams::default().preconditions(Preconditions {
+        uid: object.uid(),
+        resource_version: None,
+    });
+    gone_is_fine(api.delete(&object.name_any(), &params).await.map(|_| ()))
+}
+
+fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 || (status.code == 409 && status.reason == "Conflict") => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,20 @@
+//! The controller: from annotations to Backups, from each Backup to its archives, from each Restore to its PVC.
+//!
+//! `plan` decides what is due, `backup` and `restore` lead what was asked for to its end, `expose` makes volumes visible to the
+//! agents and takes them away again, `admission` says who may go on.
+
+pub mod admission;
+pub mod backup;
+pub mod config;
+pub mod context;
+pub mod events;
+pub mod expose;
+pub mod leader;
+pub mod lost;
+pub mod metrics;
+pub mod plan;
+pub mod repository;
+pub mod restore;
+pub mod serve;
+pub mod stores;
+pub mod world;

@@ -1,0 +1,273 @@
+//! What Prometheus sees of the controller. Counters and histograms are kept here; series of PVCs are made from the world at each
+//! scrape, so they vanish with their PVC and cost nothing in between.
+
+use crate::admission::Admission;
+use crate::world::World;
+use borgherd_api::crd::{BackupStatus, Outcome, RestorePhase, RestoreStatus, VolumeStatus};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, exponential_buckets,
+};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Counters and histograms of what has happened.
+#[derive(Clone)]
+pub struct Metrics {
+    backups: IntCounterVec,
+    volumes: IntCounterVec,
+    attempts_failed: IntCounterVec,
+    restores: IntCounterVec,
+    phases: HistogramVec,
+    bytes: IntCounterVec,
+    files: IntCounter,
+    archive_size: Histogram,
+    leaked: IntGauge,
+    leaks_found: IntCounter,
+    leading: IntGauge,
+}
+
+impl Metrics {
+    /// Registers everything but the series of PVCs.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let seconds = exponential_buckets(0.1, 2.0, 18)?;
+        let sizes = exponential_buckets(1e5, 10.0, 9)?;
+        let metrics = Self {
+            backups: counter("borgherd_backups_total", "Backups that ended, by phase.", &["phase"])?,
+            volumes: counter(
+                "borgherd_volumes_total",
+                "Volumes of Backups that ended, by outcome and reason.",
+                &["outcome", "reason"],
+            )?,
+            attempts_failed: counter(
+                "borgherd_attempts_failed_total",
+                "Tries of a volume that failed, by reason.",
+                &["reason"],
+            )?,
+            restores: counter(
+                "borgherd_restores_total",
+                "Restores that ended, by phase and reason.",
+                &["phase", "reason"],
+            )?,
+            phases: HistogramVec::new(
+                HistogramOpts::new("borgherd_phase_seconds", "Seconds that a phase of one volume took.").buckets(seconds),
+                &["phase"],
+            )?,
+            bytes: counter(
+                "borgherd_archived_bytes_total",
+                "Bytes archived: original, compressed, deduplicated.",
+                &["kind"],
+            )?,
+            files: IntCounter::new("borgherd_archived_files_total", "Files archived.")?,
+            archive_size: Histogram::with_opts(
+                HistogramOpts::new("borgherd_archive_bytes", "Bytes of one archive's files.").buckets(sizes),
+            )?,
+            leaked: IntGauge::new(
+                "borgherd_leaked_objects",
+                "Leftovers of ended Backups and Restores at the last look.",
+            )?,
+            leaks_found: IntCounter::new(
+                "borgherd_leaked_objects_found_total",
+                "Leftovers found and cleaned up since the start.",
+            )?,
+            leading: IntGauge::new("borgherd_leading", "1 while this process is the active controller.")?,
+        };
+        let Self {
+            backups,
+            volumes,
+            attempts_failed,
+            restores,
+            phases,
+            bytes,
+            files,
+            archive_size,
+            leaked,
+            leaks_found,
+            leading,
+        } = &metrics;
+        for collector in [backups, volumes, attempts_failed, restores, bytes] {
+            registry.register(Box::new(collector.clone()))?;
+        }
+        registry.register(Box::new(phases.clone()))?;
+        registry.register(Box::new(files.clone()))?;
+        registry.register(Box::new(archive_size.clone()))?;
+        registry.register(Box::new(leaked.clone()))?;
+        registry.register(Box::new(leaks_found.clone()))?;
+        registry.register(Box::new(leading.clone()))?;
+        Ok(metrics)
+    }
+
+    /// This process leads now.
+    pub fn leads(&self) {
+        self.leading.set(1);
+    }
+
+    /// A volume is at its end.
+    pub fn volume_ended(&self, volume: &VolumeStatus) {
+        let outcome = volume.outcome.map(|o| format!("{o:?}")).unwrap_or_default();
+        let reason = volume.reason.map(|r| r.to_string()).unwrap_or_default();
+        self.volumes.with_label_values(&[outcome.as_str(), reason.as_str()]).inc();
+        if let Some(d) = volume.durations {
+            let phases = [
+                ("cut_visible", d.cut_visible),
+                ("cut_to_ready", d.cut_to_ready),
+                ("admission", d.admission),
+                ("clone", d.clone),
+                ("slot_wait", d.slot_wait),
+                ("borg", d.borg),
+                ("clean", d.clean),
+            ];
+            for (phase, seconds) in phases {
+                if let Some(seconds) = seconds {
+                    self.phases.with_label_values(&[phase]).observe(seconds);
+                }
+            }
+        }
+        if let (Some(progress), Some(_), Some(Outcome::Succeeded | Outcome::Incomplete)) =
+            (volume.progress, &volume.archive, volume.outcome)
+        {
+            self.files.inc_by(progress.files);
+            self.bytes.with_label_values(&["original"]).inc_by(progress.bytes);
+            self.bytes
+                .with_label_values(&["compressed"])
+                .inc_by(progress.compressed_bytes.unwrap_or(0));
+            self.bytes
+                .with_label_values(&["deduplicated"])
+                .inc_by(progress.deduplicated_bytes.unwrap_or(0));
+            #[allow(clippy::cast_precision_loss, reason = "a histogram's value")]
+            self.archive_size.observe(progress.bytes as f64);
+        }
+    }
+
+    /// One try of a volume has failed.
+    pub fn attempt_failed(&self, volume: &VolumeStatus) {
+        let reason = volume.reason.map(|r| r.to_string()).unwrap_or_default();
+        self.attempts_failed.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A Backup is at its end.
+    pub fn backup_ended(&self, status: &BackupStatus) {
+        self.backups.with_label_values(&[format!("{:?}", status.phase).as_str()]).inc();
+    }
+
+    /// A Restore is at its end.
+    pub fn restore_ended(&self, status: &RestoreStatus) {
+        let reason = status
+            .reason
+            .filter(|_| status.phase == RestorePhase::Failed)
+            .map(|r| r.to_string())
+            .unwrap_or_default();
+        self.restores
+            .with_label_values(&[format!("{:?}", status.phase).as_str(), reason.as_str()])
+            .inc();
+    }
+
+    /// A look for leftovers found so many.
+    pub fn leaks(&self, found: usize) {
+        self.leaked.set(i64::try_from(found).unwrap_or(i64::MAX));
+        self.leaks_found.inc_by(found as u64);
+    }
+}
+
+/// The series of PVCs and of the ledger, made at each scrape.
+pub struct Series {
+    world: Arc<RwLock<World>>,
+    admission: Arc<Admission>,
+    descs: Vec<Desc>,
+}
+
+struct Families {
+    success: GaugeVec,
+    interval: GaugeVec,
+    invalid: IntGaugeVec,
+    failing: IntGaugeVec,
+    admission: IntGaugeVec,
+}
+
+impl Families {
+    fn new() -> Result<Self, prometheus::Error> {
+        let pvc = ["namespace", "pvc"];
+        Ok(Self {
+            success: GaugeVec::new(
+                Opts::new(
+                    "borgherd_last_success_timestamp_seconds",
+                    "Cut of the newest backup that succeeded.",
+                ),
+                &pvc,
+            )?,
+            interval: GaugeVec::new(
+                Opts::new("borgherd_expected_interval_seconds", "Longest expected time between two backups."),
+                &pvc,
+            )?,
+            invalid: IntGaugeVec::new(
+                Opts::new("borgherd_policy_invalid", "1: not backed up, an annotation is invalid."),
+                &pvc,
+            )?,
+            failing: IntGaugeVec::new(
+                Opts::new("borgherd_last_failure", "1: the newest backup failed, by reason."),
+                &["namespace", "pvc", "reason"],
+            )?,
+            admission: IntGaugeVec::new(Opts::new("borgherd_archives", "Volumes on their way to or from Borg."), &["state"])?,
+        })
+    }
+
+    fn collectors(&self) -> [&dyn Collector; 5] {
+        [&self.success, &self.interval, &self.invalid, &self.failing, &self.admission]
+    }
+}
+
+impl Series {
+    /// Over the world's facts.
+    pub fn new(world: Arc<RwLock<World>>, admission: Arc<Admission>) -> Result<Self, prometheus::Error> {
+        let descs = Families::new()?
+            .collectors()
+            .iter()
+            .flat_map(|c| c.desc().into_iter().cloned())
+            .collect();
+        Ok(Self { world, admission, descs })
+    }
+
+    fn fill(&self, families: &Families) {
+        let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
+        for (namespace, space) in &world.spaces {
+            for (pvc, decided) in &space.decided {
+                let at = [namespace.as_str(), pvc.as_str()];
+                if let Some(interval) = decided.interval {
+                    families.interval.with_label_values(&at).set(interval);
+                }
+                families.invalid.with_label_values(&at).set(i64::from(decided.problem.is_some()));
+            }
+            for (pvc, past) in space.past.iter().filter(|(pvc, _)| space.claims.contains_key(*pvc)) {
+                let at = [namespace.as_str(), pvc.as_str()];
+                if let Some(success) = past.success {
+                    #[allow(clippy::cast_precision_loss, reason = "seconds since the epoch fit")]
+                    families.success.with_label_values(&at).set(success.timestamp_millis() as f64 / 1e3);
+                }
+                if let Some((_, Outcome::Failed | Outcome::Incomplete, reason)) = past.last {
+                    let reason = reason.map(|r| r.to_string()).unwrap_or_default();
+                    families.failing.with_label_values(&[namespace, pvc, &reason]).set(1);
+                }
+            }
+        }
+        let (granted, waiting) = self.admission.counts();
+        for (state, count) in [("admitted", granted), ("waiting", waiting)] {
+            families
+                .admission
+                .with_label_values(&[state])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl Collector for Series {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok(families) = Families::new() else { return vec![] };
+        self.fill(&families);
+        families.collectors().iter().flat_map(|c| c.collect()).collect()
+    }
+}

@@ -1,0 +1,269 @@
+//! Which Backups of one namespace are due: pure, from the compact facts.
+//!
+//! Invariant: the same facts give the same names, so two leaders that decide at once make one Backup.
+
+use crate::config::Annotations;
+use crate::world::{Claim, Past, Space};
+use borgherd_api::due::due;
+use borgherd_api::names::{self, BackupSubject};
+use borgherd_api::policy::{self, ArchiveWhen, Key, Policy};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+/// A Backup that should be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Its deterministic name.
+    pub name: String,
+    /// Names of its PVCs, sorted.
+    pub volumes: Vec<String>,
+    /// Whether it is archived.
+    pub archive: bool,
+    /// The time it was due.
+    pub scheduled: DateTime<Utc>,
+}
+
+/// What was decided about one PVC, kept for metrics and Events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decided {
+    /// Expected seconds between backups; none: not scheduled.
+    pub interval: Option<f64>,
+    /// What is wrong with its annotations.
+    pub problem: Option<String>,
+}
+
+/// The plan of one namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// To be created now.
+    pub backups: Vec<Planned>,
+    /// When to plan again.
+    pub next: Option<DateTime<Utc>>,
+    /// By PVC; those with a schedule or a problem.
+    pub decided: BTreeMap<String, Decided>,
+}
+
+/// PVCs that are cut together: same group (or the one PVC), same schedule, same zone.
+struct Group<'a> {
+    kind: &'static str,
+    name: String,
+    policy: Policy,
+    claims: Vec<(&'a String, &'a Claim)>,
+}
+
+/// Plans one namespace.
+pub fn decide(namespace: &str, space: &Space, defaults: &Annotations, now: DateTime<Utc>) -> Plan {
+    let mut plan = Plan::default();
+    if space.deleting {
+        return plan;
+    }
+    for group in groups(namespace, space, defaults, &mut plan).into_values() {
+        let Some(schedule) = &group.policy.schedule else { continue };
+        let tz = group.policy.time_zone;
+        let interval = schedule.interval(now, tz).map(chrono::Duration::as_seconds_f64);
+        for (pvc, _) in &group.claims {
+            plan.decided.entry((*pvc).clone()).or_default().interval = interval;
+        }
+        if group.policy.suspend {
+            continue;
+        }
+        let created = group.claims.iter().map(|(_, c)| c.created).min().unwrap_or(now);
+        let past: Vec<&Past> = group.claims.iter().filter_map(|(pvc, _)| space.past.get(*pvc)).collect();
+        let last = past.iter().filter_map(|p| p.scheduled).max();
+        let due = due(schedule, tz, created, last, now);
+        plan.next = [plan.next, due.next].into_iter().flatten().min();
+        if let Some(scheduled) = due.now {
+            let archived = past.iter().filter_map(|p| p.archive_scheduled).max();
+            plan.backups
+                .push(planned(namespace, &group, archived.unwrap_or(created), scheduled));
+        }
+    }
+    plan
+}
+
+fn groups<'a>(namespace: &str, space: &'a Space, defaults: &Annotations, plan: &mut Plan) -> BTreeMap<(String, String, String), Group<'a>> {
+    let mut groups = BTreeMap::new();
+    for (pvc, claim) in space.claims.iter().filter(|(_, c)| c.exclusion.is_none()) {
+        let effective = space.effective(claim, defaults);
+        if !effective.values.contains_key(&Key::Schedule) {
+            continue;
+        }
+        let named = effective
+            .values
+            .get(&Key::Group)
+            .map(|(group, _)| group.clone())
+            .filter(|g| !g.is_empty());
+        let (kind, name) = named.map_or_else(|| ("pvc", pvc.clone()), |group| ("group", group));
+        match policy::resolve(namespace, &name, &effective) {
+            Err(problems) => {
+                let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                plan.decided.entry(pvc.clone()).or_default().problem = Some(text);
+            }
+            Ok(policy) => {
+                let when = policy.schedule.as_ref().map(ToString::to_string).unwrap_or_default();
+                let key = (format!("{kind}/{name}"), when, policy.time_zone.name().to_owned());
+                groups
+                    .entry(key)
+                    .or_insert_with(|| Group {
+                        kind,
+                        name,
+                        policy,
+                        claims: vec![],
+                    })
+                    .claims
+                    .push((pvc, claim));
+            }
+        }
+    }
+    groups
+}
+
+fn planned(namespace: &str, group: &Group<'_>, archived: DateTime<Utc>, scheduled: DateTime<Utc>) -> Planned {
+    let uids: Vec<String> = group.claims.iter().map(|(_, c)| c.uid.clone()).collect();
+    let subject = BackupSubject {
+        kind: group.kind,
+        namespace,
+        name: &group.name,
+        uids: &uids,
+    };
+    let archive = match &group.policy.archive {
+        ArchiveWhen::EveryBackup => true,
+        ArchiveWhen::Never => false,
+        ArchiveWhen::At(schedule) => schedule.latest_due(archived, scheduled, group.policy.time_zone).is_some(),
+    };
+    Planned {
+        name: names::backup(subject, scheduled),
+        volumes: group.claims.iter().map(|(pvc, _)| (*pvc).clone()).collect(),
+        archive,
+        scheduled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn claim(created: &str, annotations: &[(&str, &str)]) -> Claim {
+        Claim {
+            uid: format!("uid-{created}"),
+            created: at(created),
+            annotations: annotations
+                .iter()
+                .map(|(k, v)| (format!("borgherd.dev/{k}"), (*v).to_owned()))
+                .collect(),
+            exclusion: None,
+        }
+    }
+
+    fn space(claims: Vec<(&str, Claim)>) -> Space {
+        Space {
+            claims: claims.into_iter().map(|(n, c)| (n.to_owned(), c)).collect(),
+            ..Space::default()
+        }
+    }
+
+    const OLD: &str = "2026-11-01T00:30:00Z";
+    const NOW: &str = "2026-11-21T10:20:00Z";
+
+    #[test]
+    fn many_missed_times_make_one_backup_and_it_is_made_once() {
+        let mut space = space(vec![("db", claim(OLD, &[("schedule", "0 * * * *")]))]);
+        let plan = decide("shop", &space, &Annotations::new(), at(NOW));
+        assert_eq!(plan.backups.len(), 1);
+        assert_eq!(plan.backups[0].scheduled, at("2026-11-21T10:00:00Z"));
+        assert_eq!(plan.next, Some(at("2026-11-21T11:00:00Z")));
+        assert_eq!(
+            plan,
+            decide("shop", &space, &Annotations::new(), at(NOW)),
+            "the same facts, the same names"
+        );
+        space.past.insert(
+            "db".into(),
+            Past {
+                scheduled: Some(at("2026-11-21T10:00:00Z")),
+                ..Past::default()
+            },
+        );
+        assert_eq!(decide("shop", &space, &Annotations::new(), at(NOW)).backups, vec![]);
+    }
+
+    #[test]
+    fn a_group_is_cut_together_and_others_alone() {
+        let grouped = [("schedule", "@hourly"), ("group", "app")];
+        let space = space(vec![
+            ("a", claim(OLD, &grouped)),
+            ("b", claim(OLD, &grouped)),
+            ("c", claim(OLD, &[("schedule", "@hourly")])),
+            ("d", claim(OLD, &[])),
+        ]);
+        let volumes: Vec<_> = decide("shop", &space, &Annotations::new(), at(NOW))
+            .backups
+            .into_iter()
+            .map(|b| b.volumes)
+            .collect();
+        assert_eq!(volumes, [vec!["a".to_owned(), "b".into()], vec!["c".into()]]);
+    }
+
+    #[test]
+    fn one_wrong_annotation_stops_only_its_own_pvc() {
+        let space = space(vec![
+            ("bad", claim(OLD, &[("schedule", "61 * * * *")])),
+            ("good", claim(OLD, &[("schedule", "@hourly")])),
+        ]);
+        let plan = decide("shop", &space, &Annotations::new(), at(NOW));
+        assert_eq!(plan.backups.len(), 1);
+        let problem = plan.decided["bad"].problem.clone().unwrap();
+        assert!(
+            problem.contains("borgherd.dev/schedule") && problem.contains("61 * * * *"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn what_is_suspended_excluded_or_leaving_starts_nothing() {
+        let suspended = claim(OLD, &[("schedule", "@hourly"), ("suspend", "true")]);
+        let excluded = Claim {
+            exclusion: Some(policy::Exclusion::Block),
+            ..claim(OLD, &[("schedule", "@hourly")])
+        };
+        assert_eq!(
+            decide(
+                "shop",
+                &space(vec![("a", suspended), ("b", excluded)]),
+                &Annotations::new(),
+                at(NOW)
+            )
+            .backups,
+            vec![]
+        );
+        let leaving = Space {
+            deleting: true,
+            ..space(vec![("a", claim(OLD, &[("schedule", "@hourly")]))])
+        };
+        assert_eq!(decide("shop", &leaving, &Annotations::new(), at(NOW)), Plan::default());
+    }
+
+    #[test]
+    fn archives_have_a_schedule_of_their_own() {
+        let when = |archive: &str, last: Option<&str>| {
+            let mut space = space(vec![("a", claim(OLD, &[("schedule", "@hourly"), ("archive-schedule", archive)]))]);
+            space.past.insert(
+                "a".into(),
+                Past {
+                    archive_scheduled: last.map(at),
+                    ..Past::default()
+                },
+            );
+            decide("shop", &space, &Annotations::new(), at(NOW)).backups[0].archive
+        };
+        assert!(!when("", None), "empty: never");
+        assert!(when("0 3 * * *", None));
+        assert!(!when("0 3 * * *", Some("2026-11-21T03:00:00Z")));
+        assert!(when("0 3 * * *", Some("2026-11-20T03:00:00Z")));
+    }
+}

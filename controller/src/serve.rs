@@ -1,0 +1,186 @@
+//! Wiring: everything that runs while this process leads, and the end of it.
+
+use crate::admission::{Admission, Request, Ticket};
+use crate::config::Config;
+use crate::context::Context;
+use crate::events::Events;
+use crate::leader::Leader;
+use crate::metrics::{Metrics, Series};
+use crate::plan;
+use crate::stores::{Stores, Touch};
+use crate::world::World;
+use crate::{backup, expose, restore};
+use anyhow::Context as _;
+use borgherd_api::crd::{Backup, Restore, VolumePhase};
+use borgherd_runtime::{Health, shutdown};
+use chrono::Utc;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::Api;
+use kube::runtime::controller::Config as ControllerConfig;
+use kube::runtime::{Controller, watcher};
+use kube::{Client, ResourceExt};
+use prometheus::Registry;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+use tokio::sync::mpsc::unbounded_channel;
+use tracing::{debug, info, warn};
+
+/// Reconciles at once, each of Backups and Restores.
+const CONCURRENCY: u16 = 32;
+/// The planner says at least this often that it lives.
+const PLANNER_SILENCE: Duration = Duration::from_secs(300);
+
+/// Runs until SIGTERM or until the leadership is lost.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let stop = shutdown::token();
+    let client = Client::try_default().await.context("finding the API server")?;
+    let (registry, health) = (Registry::new(), Health::new());
+    let metrics = Metrics::new(&registry)?;
+    let world = Arc::new(RwLock::new(World::new(config.defaults.clone())));
+    let admission = Arc::new(Admission::default());
+    registry.register(Box::new(Series::new(Arc::clone(&world), Arc::clone(&admission))?))?;
+    let served = tokio::spawn(borgherd_runtime::serve::serve(
+        config.metrics_address,
+        registry,
+        health.clone(),
+        stop.clone(),
+    ));
+    let leader = Leader::new(client.clone(), &config);
+    health.ready(true); // a standby is ready too: it answers, and takes over when the lease runs out
+    tokio::select! {
+        () = leader.acquire() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    metrics.leads();
+    tokio::select! {
+        result = lead(client, config, world, admission, metrics, &health) => result?,
+        () = leader.keep() => anyhow::bail!("the leadership is lost; ending, so that nothing is done twice"),
+        () = stop.cancelled() => info!("asked to stop"),
+        served = served => served?.context("serving metrics")?,
+    }
+    leader.release().await;
+    Ok(())
+}
+
+async fn lead(
+    client: Client,
+    config: Config,
+    world: Arc<RwLock<World>>,
+    admission: Arc<Admission>,
+    metrics: Metrics,
+    health: &Health,
+) -> anyhow::Result<()> {
+    let (backups_tx, backups_rx) = unbounded_channel();
+    let (restores_tx, restores_rx) = unbounded_channel();
+    let touch = Touch {
+        backups: backups_tx,
+        restores: restores_tx,
+    };
+    let stores = Stores::start(&client, &config, &touch);
+    let feeds = plan::start(&client, &config, &world)
+        .await
+        .context("reading PVCs, namespaces and snapshots")?;
+    let (backups, backup_stream) = plan::backups(&client, &world, &feeds.mark);
+    stores.synced().await.context("watching")?;
+    let ctx = Arc::new(Context {
+        cluster_uid: cluster_uid(&client).await?,
+        events: Events::new(client.clone(), &config.identity),
+        client,
+        config,
+        stores,
+        world,
+        admission,
+        touch,
+        metrics,
+        failures: Mutex::new(HashMap::new()),
+        clock: now,
+    });
+    adopt(&ctx).await.context("taking over what is under way")?;
+    let limits = || ControllerConfig::default().concurrency(CONCURRENCY);
+    let backups_led = Controller::for_stream(backup_stream, backups)
+        .with_config(limits())
+        .reconcile_on(tokio_stream(backups_rx))
+        .run(backup::reconcile, backup::on_error, Arc::clone(&ctx))
+        .for_each(|done| async move { debug!(?done, "reconciled a Backup") });
+    let restores_led = Controller::new(Api::<Restore>::all(ctx.client.clone()), watcher::Config::default())
+        .with_config(limits())
+        .reconcile_on(tokio_stream(restores_rx))
+        .run(restore::reconcile, restore::on_error, Arc::clone(&ctx))
+        .for_each(|done| async move { debug!(?done, "reconciled a Restore") });
+    let beat = || health.beat("planner", PLANNER_SILENCE);
+    tokio::select! {
+        () = backups_led => anyhow::bail!("the watch of Backups has ended"),
+        () = restores_led => anyhow::bail!("the watch of Restores has ended"),
+        () = plan::run(Arc::clone(&ctx), feeds.dirty, beat) => anyhow::bail!("the planner has ended"),
+        () = sweep(Arc::clone(&ctx)) => anyhow::bail!("the sweep for leftovers has ended"),
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where the wall clock is read; everything else is handed it"
+)]
+fn now() -> chrono::DateTime<Utc> {
+    Utc::now()
+}
+
+fn tokio_stream<T: Send + 'static>(receiver: tokio::sync::mpsc::UnboundedReceiver<T>) -> impl futures::Stream<Item = T> + Send + 'static {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|item| (item, receiver))
+    })
+}
+
+async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let system = namespaces
+        .get("kube-system")
+        .await
+        .context("reading namespace kube-system for the cluster's UID")?;
+    system.uid().context("namespace kube-system has no UID")
+}
+
+/// What an earlier process had admitted keeps its place: read live, before anything new is admitted.
+async fn adopt(ctx: &Context) -> Result<(), kube::Error> {
+    let backups: Vec<Backup> = Api::all(ctx.client.clone()).list(&kube::api::ListParams::default()).await?.items;
+    for backup in backups.iter().filter(|b| !b.status.as_ref().is_some_and(|s| s.phase.is_final())) {
+        let owner = (backup.namespace().unwrap_or_default(), backup.name_any());
+        for volume in backup.status.iter().flat_map(|s| &s.volumes) {
+            let admitted = matches!(volume.phase, VolumePhase::Cloning | VolumePhase::Queued | VolumePhase::Archiving);
+            let (true, Some(repository), Some(location)) = (admitted, &volume.repository, &volume.location) else {
+                continue;
+            };
+            let ticket = Ticket {
+                uid: backup.uid().unwrap_or_default(),
+                pvc: volume.pvc.clone(),
+            };
+            let request = Request {
+                owner: owner.clone(),
+                restore: false,
+                namespace: owner.0.clone(),
+                cut: volume.cut.unwrap_or_default(),
+                repository: repository.clone(),
+                max_concurrent: None,
+                location: location.clone(),
+                class: None,
+            };
+            ctx.admission.adopt(ticket, request);
+        }
+    }
+    Ok(())
+}
+
+/// Leftovers and old accounts: at start, and on a timer.
+async fn sweep(ctx: Arc<Context>) {
+    loop {
+        match expose::leak::sweep(&ctx).await {
+            Ok(found) => ctx.metrics.leaks(found),
+            Err(error) => warn!(%error, "could not look for leftovers; trying again"),
+        }
+        if let Err(error) = backup::history::sweep(&ctx).await {
+            warn!(%error, "could not delete old Backups; trying again");
+        }
+        tokio::time::sleep(ctx.config.leak_interval).await;
+    }
+}
