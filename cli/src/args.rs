@@ -1,0 +1,284 @@
+//! The command line: every argument, its help and what can be told wrong without a cluster.
+//!
+//! Parsing only: no clock, no cluster. What depends on the moment (`--at`) stays text until the command reads it.
+
+use crate::duration;
+use crate::output::Format;
+use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How `borgherd` is called: by its own name or as kubectl's plugin.
+pub(crate) const NAME: &str = "borgherd";
+/// The name by which kubectl finds its plugin.
+pub(crate) const PLUGIN: &str = "kubectl-borgherd";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    the backup or restore failed, or the cluster refused for a reason of its own
+  2    wrong usage or input: nothing was changed
+  3    not found: PVC, backup, archive, or Borgherd itself is not installed
+  4    not allowed, or the credentials are not accepted
+  5    timed out; what was begun goes on in the cluster
+  6    the cluster cannot be reached
+  130  Ctrl-C; what was begun goes on in the cluster";
+
+/// Kubernetes volume backup with Borg: see, start and restore backups.
+///
+/// Backups are set up by annotations (borgherd.dev/schedule and others) on a PVC or a namespace; this tool shows what is in
+/// force, starts backups by hand and restores. It acts with the rights of your kubeconfig and never reads a Secret.
+#[derive(Clone, Debug, Parser)]
+#[command(version, after_help = EXIT_CODES, max_term_width = 110, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Action,
+}
+
+/// Where to look and how to print: the same for every command.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The kubeconfig file [default: $KUBECONFIG, else ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig [default: its current one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The namespace [default: that of the context]
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// The namespace that Borgherd is installed in
+    #[arg(long, global = true, value_name = "NAME", env = "BORGHERD_NAMESPACE", default_value = "borgherd")]
+    pub(crate) borgherd_namespace: String,
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Show what is backed up, when, by which annotation, and why not
+    Status(Status),
+    /// Back up PVCs now
+    Backup(Backup),
+    /// List the snapshots and archives of a PVC, which need not exist any more
+    List(List),
+    /// Restore a snapshot or an archive of a PVC into a new PVC of the same namespace
+    Restore(Restore),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Bash:  source <(borgherd completion bash)\nZsh:   source <(borgherd completion zsh)\nFish:  borgherd completion fish | source"
+    )]
+    Completion(Completion),
+}
+
+/// Arguments of `status`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Without a PVC: one line for each PVC of the namespace. With PVCs: a block for each, with every setting and where it comes from
+(pvc, namespace or default), the last backup, the next one, and everything that stands against it.
+-o json|yaml: {\"items\": [{namespace, pvc, state, excluded, suspended, policy: {KEY: {value, origin}}, problems, warnings,
+lastBackup, lastSuccess, lastFailure, nextBackup}]}; times are RFC 3339 in UTC.")]
+pub(crate) struct Status {
+    /// The PVCs to explain; none: a table of all
+    #[arg(value_name = "PVC")]
+    pub(crate) pvcs: Vec<String>,
+    /// Of all namespaces
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "pvcs"])]
+    pub(crate) all_namespaces: bool,
+    /// A block for each PVC, also when none is named
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+/// Arguments of `backup`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Several PVCs are cut together, at the same moment. Just the named PVCs are backed up, also when an annotation makes them part of
+a larger group. A PVC needs no schedule to be backed up by hand, and one that is suspended is backed up too.
+-o json|yaml prints the Backup object, with --wait as it ended.")]
+pub(crate) struct Backup {
+    /// The PVCs, all of one namespace
+    #[arg(value_name = "PVC", required = true)]
+    pub(crate) pvcs: Vec<String>,
+    /// Only take snapshots, archive nothing
+    #[arg(long)]
+    pub(crate) no_archive: bool,
+    /// Wait for the end, showing progress
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// With --wait: how long at most, such as 90s, 30m, 2h [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "wait")]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Arguments of `list`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Asks Borgherd by a Restore object with `preview: true`, which is deleted afterwards.
+-o json|yaml: {\"items\": [{cut, snapshot: {name, bytes}, archives: [{name, repository, bytes, files}]}]}, newest first.")]
+pub(crate) struct List {
+    /// The PVC that was backed up
+    pub(crate) pvc: String,
+    /// Only snapshots
+    #[arg(long, conflicts_with_all = ["archives", "repository"])]
+    pub(crate) snapshots: bool,
+    /// Only archives
+    #[arg(long)]
+    pub(crate) archives: bool,
+    /// Look into this Repository [default: the one in force for the PVC]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) repository: Option<String>,
+    /// How long to wait for Borgherd's answer
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "60s")]
+    pub(crate) timeout: Duration,
+}
+
+/// Arguments of `restore`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+TIME: 2026-11-21T10:00:00Z, or in local time `2026-11-21 10:00:00`, `2026-11-21 10:00` (to the end of that minute), `2026-11-21`
+(to the end of that day), or an age such as 3h, 2d, 1w, `90m ago`. The newest backup cut at that time or before is taken.
+The new PVC appears when it is complete; one that exists is never touched. Without --wait the command ends when it is clear
+what will be restored. -o json|yaml prints the Restore object, with --wait as it ended.")]
+pub(crate) struct Restore {
+    /// The PVC that was backed up; it need not exist any more
+    pub(crate) pvc: String,
+    /// The PVC to make
+    #[arg(long, value_name = "NEW")]
+    pub(crate) to: String,
+    /// Only from a snapshot or only from an archive [default: the newest, a snapshot before an archive of the same cut]
+    #[arg(long, value_enum)]
+    pub(crate) from: Option<Kind>,
+    /// The snapshot or archive with this name, as `list` shows it [default: the newest]
+    #[arg(long, value_name = "NAME", conflicts_with = "at")]
+    pub(crate) name: Option<String>,
+    /// As of this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<String>,
+    /// StorageClass of the new PVC [default: that of the source]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) storage_class: Option<String>,
+    /// Size of the new PVC, such as 10Gi [default: that of the source]
+    #[arg(long, value_name = "SIZE", value_parser = quantity)]
+    pub(crate) size: Option<String>,
+    /// Look into this Repository [default: the one in force for the PVC]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) repository: Option<String>,
+    /// Wait for the end, showing progress
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// With --wait: how long at most, such as 90s, 30m, 2h [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "wait")]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Arguments of `completion`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// What to restore from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A snapshot in the storage
+    Snapshot,
+    /// A Borg archive
+    Archive,
+}
+
+/// A Kubernetes quantity of bytes, as the API server would take it, without its rarer forms.
+fn quantity(text: &str) -> Result<String, String> {
+    const SUFFIXES: [&str; 11] = ["", "k", "M", "G", "T", "P", "Ki", "Mi", "Gi", "Ti", "Pi"];
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let suffix = &text[number.len()..];
+    let positive = number.parse::<f64>().is_ok_and(|n| n > 0.0) && number.chars().all(|c| c.is_ascii_digit() || c == '.');
+    if positive && SUFFIXES.contains(&suffix) {
+        return Ok(text.to_owned());
+    }
+    Err("give a size such as 500Mi, 10Gi or 2Ti".to_owned())
+}
+
+/// The command as it should present itself when it was started as `argv0`: kubectl's plugins as `kubectl NAME`.
+pub(crate) fn command(argv0: &Path) -> Command {
+    let called = argv0.file_stem().and_then(|n| n.to_str()).unwrap_or(NAME);
+    let shown = if called == PLUGIN { "kubectl borgherd" } else { NAME };
+    Cli::command().name(NAME).bin_name(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use clap::FromArgMatches;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        let matches = command(Path::new("borgherd")).try_get_matches_from(line.split(' '))?;
+        Cli::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn the_command_is_well_formed_under_both_names() {
+        command(Path::new("/usr/local/bin/borgherd")).debug_assert();
+        command(Path::new("kubectl-borgherd")).debug_assert();
+    }
+
+    #[test]
+    fn as_plugin_the_usage_says_kubectl() {
+        for (argv0, usage) in [
+            ("/usr/bin/borgherd", "Usage: borgherd "),
+            ("/opt/kubectl-borgherd", "Usage: kubectl borgherd "),
+            ("kubectl-borgherd", "Usage: kubectl borgherd "),
+            ("something-else", "Usage: borgherd "),
+        ] {
+            let help = command(Path::new(argv0)).render_help().to_string();
+            assert!(help.contains(usage), "{argv0}: {help}");
+            let wrong = command(Path::new(argv0))
+                .try_get_matches_from([argv0, "backup"])
+                .unwrap_err()
+                .to_string();
+            assert!(wrong.contains(usage), "{argv0}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn contradictions_and_wrong_values_are_refused_by_name() {
+        for (line, named) in [
+            ("borgherd status -A -n shop", "--namespace"),
+            ("borgherd status -A data", "[PVC]"),
+            ("borgherd backup", "<PVC>"),
+            ("borgherd backup data --timeout 5m", "--wait"),
+            ("borgherd backup data --wait --timeout 5x", "5x"),
+            ("borgherd list data --snapshots --archives", "--archives"),
+            ("borgherd list data --snapshots --repository nas", "--repository"),
+            ("borgherd restore data", "--to"),
+            ("borgherd restore data --to new --name a --at 3h", "--at"),
+            ("borgherd restore data --to new --size 10Gx", "10Gx"),
+            ("borgherd restore data --to new --size -1Gi", "-1"),
+            ("borgherd restore data --to new --from tape", "tape"),
+            ("borgherd status -o xml", "xml"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(named), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for good in ["1", "10Gi", "1.5Ti", "500M", "1k"] {
+            assert_eq!(quantity(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "Gi", "0", "0Gi", "10GiB", "ten", "1e3", "nan", "inf", "10 Gi", "-5Gi"] {
+            assert!(quantity(bad).is_err(), "{bad}");
+        }
+    }
+}
