@@ -1,5 +1,6 @@
 //! The agent of one node, as a library so that tests can drive its parts; `main.rs` is its command line.
 
+pub mod borg;
 pub mod hold;
 pub mod lease;
 pub mod metrics;

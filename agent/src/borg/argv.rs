@@ -1,0 +1,130 @@
+//! Borg's arguments.
+//!
+//! Invariant: every value is given as `--name=value`, so that none can be taken for an option, and braces in what borg would expand
+//! (`{hostname}`, …) are doubled, so that borg gives back what was given to it.
+
+use borgherd_api::crd::{ArchiveOptions, Encryption, ListOptions, RunRepository, VolumeFacts};
+use std::path::Path;
+
+/// Seconds borg itself waits for a lock before the loop of ours asks again. Borg looks every tenth of it, and the whole of it is how late
+/// an interruption may be.
+pub(super) const LOCK_WAIT: u32 = 3;
+/// Name of the file of patterns among the files of a call.
+pub(super) const EXCLUDE_FILE: &str = "exclude";
+/// Longest comment: the kernel takes no argument over 128 KiB.
+const COMMENT_MAX: usize = 96 * 1024;
+
+/// What every call has.
+fn common(command: &str) -> Vec<String> {
+    vec!["--log-json".to_owned(), format!("--lock-wait={LOCK_WAIT}"), command.to_owned()]
+}
+
+/// `text` such that borg's expansion of placeholders gives it back.
+fn literal(text: &str) -> String {
+    text.replace('{', "{{").replace('}', "}}")
+}
+
+fn archive_at(repository: &RunRepository, archive: &str) -> String {
+    format!("{}::{}", literal(&repository.location), literal(archive))
+}
+
+/// `borg create` of the working directory; `files` is where borg finds the file of patterns.
+pub(super) fn create(repository: &RunRepository, options: &ArchiveOptions, files: &Path) -> Vec<String> {
+    let mut argv = common("create");
+    argv.extend(["--progress", "--json", "--numeric-ids", "--checkpoint-interval=300"].map(str::to_owned));
+    argv.push(format!("--files-cache={}", options.files_cache.as_deref().unwrap_or("ctime,size")));
+    argv.push(format!("--timestamp={}", options.cut.format("%Y-%m-%dT%H:%M:%S+00:00")));
+    argv.push(format!("--comment={}", literal(&comment(&options.facts))));
+    if let Some(compression) = &options.compression {
+        argv.push(format!("--compression={compression}"));
+    }
+    if let Some(limit) = repository.rate_limit {
+        argv.push(format!("--upload-ratelimit={limit}"));
+    }
+    if !options.exclude.is_empty() {
+        argv.push(format!("--exclude-from={}", files.join(EXCLUDE_FILE).display()));
+    }
+    argv.push(archive_at(repository, &options.name));
+    argv.push(".".to_owned());
+    argv
+}
+
+/// The file of patterns for `--exclude-from`. Borg skips empty lines and takes `#` for a comment, which no pattern of a user's is.
+pub(super) fn exclude_file(patterns: &[String]) -> String {
+    patterns
+        .iter()
+        .flat_map(|pattern| pattern.lines())
+        .map(str::trim)
+        .filter(|pattern| !pattern.is_empty())
+        .map(|pattern| {
+            if pattern.starts_with('#') {
+                format!("fm:{pattern}\n")
+            } else {
+                format!("{pattern}\n")
+            }
+        })
+        .collect()
+}
+
+/// The archive's comment: the facts as JSON. Labels are dropped where they would not fit into an argument.
+pub(super) fn comment(facts: &VolumeFacts) -> String {
+    let json = |facts: &VolumeFacts| serde_json::to_string(facts).unwrap_or_default();
+    let whole = json(facts);
+    if whole.len() <= COMMENT_MAX {
+        return whole;
+    }
+    let mut facts = facts.clone();
+    facts.labels.clear();
+    json(&facts)
+}
+
+/// `borg init`.
+pub(super) fn init(repository: &RunRepository) -> Vec<String> {
+    let mut argv = common("init");
+    argv.push("--make-parent-dirs".to_owned());
+    argv.push(format!("--encryption={}", Encryption::as_borg(repository.encryption)));
+    argv.push(literal(&repository.location));
+    argv
+}
+
+/// `borg extract` into the working directory.
+pub(super) fn extract(repository: &RunRepository, archive: &str) -> Vec<String> {
+    let mut argv = common("extract");
+    argv.extend(["--progress", "--sparse", "--numeric-ids"].map(str::to_owned));
+    argv.push(archive_at(repository, archive));
+    argv
+}
+
+/// `borg list` of the archives whose names begin with `prefix`, with their comments.
+pub(super) fn list(repository: &RunRepository, prefix: &str, options: &ListOptions) -> Vec<String> {
+    let mut argv = common("list");
+    argv.push("--json".to_owned());
+    argv.push("--format={comment}".to_owned());
+    argv.push(format!("--glob-archives={}*", literal(prefix)));
+    if let Some(last) = options.last {
+        argv.push(format!("--last={last}"));
+    }
+    argv.push(literal(&repository.location));
+    argv
+}
+
+/// `borg info` of one archive: its comment and its sizes.
+pub(super) fn info(repository: &RunRepository, archive: &str) -> Vec<String> {
+    let mut argv = common("info");
+    argv.push("--json".to_owned());
+    argv.push(archive_at(repository, archive));
+    argv
+}
+
+/// The name that an archive gets which is in the way and may be incomplete. It tells no cut, so nothing takes it for a restore point.
+pub(super) fn aside(archive: &str, id: &str) -> String {
+    format!("{archive}.incomplete-{}", id.get(..8).unwrap_or(id))
+}
+
+/// `borg rename` of one archive.
+pub(super) fn rename(repository: &RunRepository, archive: &str, new: &str) -> Vec<String> {
+    let mut argv = common("rename");
+    argv.push(archive_at(repository, archive));
+    argv.push(literal(new));
+    argv
+}

@@ -1,0 +1,121 @@
+//! Borg's environment, whole: nothing of the agent's own leaks into it.
+
+use super::Job;
+use super::state::Guard;
+use borgherd_api::crd::Encryption;
+use borgherd_api::names;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// `BORG_HOST_ID`: borg breaks locks by itself whose host id is its own and whose pid it cannot see. Two PID namespaces, or two boots, with
+/// one host id would break each other's living locks; so both are in it. `@` cannot be in a node's name.
+pub fn host_id(node: &str, boot_id: &str, pid_namespace: &str) -> String {
+    format!("{node}@{boot_id}@{}", pid_namespace.replace(['/', '[', ']', ':'], ""))
+}
+
+/// The node in a [`host_id`].
+pub(super) fn node_of(host_id: &str) -> &str {
+    host_id.split_once('@').map_or(host_id, |(node, _)| node)
+}
+
+/// The environment of every call for `job`, but for the passphrase.
+pub(super) fn env(job: &Job<'_>, guard: &Guard) -> BTreeMap<String, String> {
+    let state = job.places.state;
+    let below = |name: &str| state.join(name).display().to_string();
+    let spec = job.spec;
+    let mut env = BTreeMap::from([
+        ("BORG_BASE_DIR", state.display().to_string()),
+        ("BORG_CACHE_DIR", below("cache")),
+        ("BORG_CONFIG_DIR", below("config")),
+        ("BORG_SECURITY_DIR", below("security")),
+        ("BORG_EXIT_CODES", "modern".to_owned()),
+        (
+            "BORG_FILES_CACHE_SUFFIX",
+            names::hash(&[&spec.subject.namespace, &spec.subject.pvc], 8),
+        ),
+        ("BORG_FILES_CACHE_TTL", "100".to_owned()),
+        ("BORG_HOST_ID", job.host_id.to_owned()),
+        ("BORG_RELOCATED_REPO_ACCESS_IS_OK", "no".to_owned()),
+        ("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", unencrypted(job, guard).to_owned()),
+        ("HOME", state.display().to_string()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TZ", spec.time_zone.clone()),
+    ]);
+    if spec.repository.location.starts_with("ssh://") {
+        env.insert(
+            "BORG_RSH",
+            rsh(job.places.ssh_privatekey, job.places.known_hosts, job.limits.connect),
+        );
+    }
+    env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Borg asks before it uses a repository without encryption that this node has not seen. Yes only where the Repository asks for none and
+/// the repository is new or known by its id: else one that somebody put in place of an encrypted one would be written to.
+fn unencrypted(job: &Job<'_>, guard: &Guard) -> &'static str {
+    let repository = &job.spec.repository;
+    let vouched = repository.may_init || guard.expected().is_some();
+    match repository.encryption {
+        Encryption::None if vouched => "yes",
+        Encryption::None
+        | Encryption::Repokey
+        | Encryption::RepokeyBlake2
+        | Encryption::Authenticated
+        | Encryption::AuthenticatedBlake2 => "no",
+    }
+}
+
+/// The ssh that borg starts: one key, checked hosts, no questions, no files of anybody's home, and an end when the server is silent.
+fn rsh(key: &Path, known_hosts: &Path, connect: Duration) -> String {
+    let options = [
+        format!("UserKnownHostsFile={}", known_hosts.display()),
+        "GlobalKnownHostsFile=/dev/null".to_owned(),
+        "StrictHostKeyChecking=yes".to_owned(),
+        "UpdateHostKeys=no".to_owned(),
+        "IdentitiesOnly=yes".to_owned(),
+        "IdentityAgent=none".to_owned(),
+        "BatchMode=yes".to_owned(),
+        "ServerAliveInterval=10".to_owned(),
+        "ServerAliveCountMax=3".to_owned(),
+        format!("ConnectTimeout={}", connect.as_secs().max(1)),
+    ];
+    let mut words = vec![
+        "ssh".to_owned(),
+        "-F".to_owned(),
+        "/dev/null".to_owned(),
+        "-i".to_owned(),
+        key.display().to_string(),
+    ];
+    words.extend(options.into_iter().flat_map(|option| ["-o".to_owned(), option]));
+    words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as Python's `shlex.split`, by which borg reads `BORG_RSH`, gives it back.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\"'\"'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_id_tells_its_node_and_differs_by_boot_and_namespace() {
+        let id = host_id("node-1.example.org", "b0", "pid:[4026531836]");
+        assert_eq!(id, "node-1.example.org@b0@pid4026531836");
+        assert_eq!(node_of(&id), "node-1.example.org");
+        assert_ne!(id, host_id("node-1.example.org", "b1", "pid:[4026531836]"));
+    }
+
+    #[test]
+    fn words_for_ssh_are_quoted() {
+        for (word, quoted) in [("-o", "-o"), ("a b", "'a b'"), ("", "''"), ("it's", "'it'\"'\"'s'")] {
+            assert_eq!(quote(word), quoted);
+        }
+    }
+}
