@@ -58,7 +58,7 @@ pub fn hash(parts: &[&str], bytes: usize) -> String {
         sha.update(part.as_bytes());
         sha.update([0]);
     }
-    sha.finalize().iter().take(bytes).map(|b| format!("{b:02x}")).collect()
+    sha.finalize().iter().take(bytes).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// `text` cut to at most `max` bytes so that it is still part of a DNS label: no trailing `-` or `.`.
@@ -90,12 +90,7 @@ pub struct BackupSubject<'a> {
 
 /// Name of the Backup of a subject at a time: two leaders that decide the same make the same object. At most 62 characters.
 pub fn backup(subject: BackupSubject<'_>, at: DateTime<Utc>) -> String {
-    let BackupSubject {
-        kind,
-        namespace,
-        name,
-        uids,
-    } = subject;
+    let BackupSubject { kind, namespace, name, uids } = subject;
     let mut parts = vec![kind, namespace, name];
     parts.extend(uids.iter().map(String::as_str));
     format!("{}-{}-{}", cut_name(name, 38), hash(&parts, 4), at.format("%Y%m%d%H%M%S"))
@@ -103,12 +98,7 @@ pub fn backup(subject: BackupSubject<'_>, at: DateTime<Utc>) -> String {
 
 /// Name of the VolumeSnapshot of `pvc` for the Backup with `backup_uid`. At most 63 characters.
 pub fn snapshot(pvc: &str, backup_uid: &str, at: DateTime<Utc>) -> String {
-    format!(
-        "{}-{}-{}",
-        cut_name(pvc, 38),
-        hash(&[pvc, backup_uid], 4),
-        at.format("%Y%m%d%H%M%S")
-    )
+    format!("{}-{}-{}", cut_name(pvc, 38), hash(&[pvc, backup_uid], 4), at.format("%Y%m%d%H%M%S"))
 }
 
 /// The one name of content, snapshot, clone and holder that an owner (Backup, Restore) needs for a PVC.
@@ -165,18 +155,8 @@ mod tests {
         let long = format!("{}.{}", "a".repeat(37), "b".repeat(200));
         let uids = vec!["u".to_owned()];
         for name in [long.as_str(), "x", "data.example.org"] {
-            let subject = BackupSubject {
-                kind: "pvc",
-                namespace: "ns",
-                name,
-                uids: &uids,
-            };
-            for made in [
-                backup(subject, at()),
-                snapshot(name, "uid", at()),
-                run(&temporary("uid", name), 12),
-                label(name),
-            ] {
+            let subject = BackupSubject { kind: "pvc", namespace: "ns", name, uids: &uids };
+            for made in [backup(subject, at()), snapshot(name, "uid", at()), run(&temporary("uid", name), 12), label(name)] {
                 assert!(made.len() <= 63, "{made} has {} characters", made.len());
                 assert!(!made.starts_with('-') && !made.contains("--20"), "{made}");
             }

@@ -48,7 +48,7 @@ pub enum Reason {
     // repository, as found
     /// The server did not answer, or the connection broke.
     ConnectionFailed,
-    /// The server's host key is not in known_hosts.
+    /// The server's host key is not in `known_hosts`.
     HostKeyUnknown,
     /// The server refused the key.
     AuthenticationFailed,

@@ -97,17 +97,17 @@ impl Admission {
     }
 
     /// Asks; the answer may change at any later asking. Returns also whom to wake.
-    pub fn ask(&self, ticket: &Ticket, request: Request, capacity: Capacity) -> (Answer, Vec<Request>) {
+    pub fn ask(&self, ticket: &Ticket, request: &Request, capacity: Capacity) -> (Answer, Vec<Request>) {
         let mut ledger = self.ledger();
         if ledger.granted.contains_key(ticket) {
             return (Answer::Granted, vec![]);
         }
         let key = (!request.restore, request.cut, ticket.clone());
         ledger.waiting.retain(|(_, _, t), _| t != ticket);
-        if !request.restore && ledger.has_newer(&request, ticket) {
+        if !request.restore && ledger.has_newer(request, ticket) {
             return (Answer::Superseded, vec![]);
         }
-        let older = ledger.older(&request, ticket);
+        let older = ledger.older(request, ticket);
         ledger.waiting.insert(key, request.clone());
         let mut woken = ledger.grant(capacity);
         woken.retain(|r| r.owner != request.owner);
@@ -161,11 +161,7 @@ impl Ledger {
     /// Those who wait with an older cut of the same PVC: they must look again and find themselves superseded.
     fn older(&self, request: &Request, ticket: &Ticket) -> Vec<Request> {
         let older = |t: &Ticket, r: &Request| r.cut < request.cut && Self::same_pvc(request, &ticket.pvc, r, &t.pvc);
-        self.waiting
-            .iter()
-            .filter(|((_, _, t), r)| !request.restore && older(t, r))
-            .map(|(_, r)| r.clone())
-            .collect()
+        self.waiting.iter().filter(|((_, _, t), r)| !request.restore && older(t, r)).map(|(_, r)| r.clone()).collect()
     }
 
     /// Grants in order whatever fits; one that is blocked by its repository does not hold up those behind it.
@@ -196,10 +192,7 @@ mod tests {
     const ROOM: Capacity = Capacity { total: 2, per_class: 2 };
 
     fn ticket(n: i64) -> Ticket {
-        Ticket {
-            uid: format!("u{n}"),
-            pvc: "data".into(),
-        }
+        Ticket { uid: format!("u{n}"), pvc: "data".into() }
     }
 
     fn request(n: i64, namespace: &str, location: &str) -> Request {
@@ -218,52 +211,35 @@ mod tests {
     #[test]
     fn one_writer_a_location_and_the_next_is_woken_when_it_leaves() {
         let admission = Admission::default();
-        assert_eq!(admission.ask(&ticket(1), request(1, "a", "shared"), ROOM).0, Answer::Granted);
-        assert_eq!(admission.ask(&ticket(2), request(2, "b", "shared"), ROOM).0, Answer::RepositoryBusy);
-        assert_eq!(
-            admission.ask(&ticket(3), request(3, "c", "own"), ROOM).0,
-            Answer::Granted,
-            "the blocked one holds nobody up"
-        );
+        assert_eq!(admission.ask(&ticket(1), &request(1, "a", "shared"), ROOM).0, Answer::Granted);
+        assert_eq!(admission.ask(&ticket(2), &request(2, "b", "shared"), ROOM).0, Answer::RepositoryBusy);
+        assert_eq!(admission.ask(&ticket(3), &request(3, "c", "own"), ROOM).0, Answer::Granted, "the blocked one holds nobody up");
         let woken = admission.leave(&ticket(1), ROOM);
         assert_eq!(woken.iter().map(|r| r.owner.1.as_str()).collect::<Vec<_>>(), ["b2"]);
-        assert_eq!(admission.ask(&ticket(2), request(2, "b", "shared"), ROOM).0, Answer::Granted);
+        assert_eq!(admission.ask(&ticket(2), &request(2, "b", "shared"), ROOM).0, Answer::Granted);
     }
 
     #[test]
     fn the_limit_holds_and_restores_go_first() {
         let admission = Admission::default();
         for n in [1, 2] {
-            assert_eq!(
-                admission.ask(&ticket(n), request(n, &n.to_string(), &n.to_string()), ROOM).0,
-                Answer::Granted
-            );
+            assert_eq!(admission.ask(&ticket(n), &request(n, &n.to_string(), &n.to_string()), ROOM).0, Answer::Granted);
         }
-        assert_eq!(admission.ask(&ticket(3), request(3, "c", "c"), ROOM).0, Answer::Full);
-        let restore = Request {
-            restore: true,
-            ..request(9, "d", "d")
-        };
-        assert_eq!(admission.ask(&ticket(9), restore, ROOM).0, Answer::Full);
-        assert_eq!(
-            admission
-                .leave(&ticket(1), ROOM)
-                .iter()
-                .map(|r| r.owner.1.clone())
-                .collect::<Vec<_>>(),
-            ["b9"]
-        );
+        assert_eq!(admission.ask(&ticket(3), &request(3, "c", "c"), ROOM).0, Answer::Full);
+        let restore = Request { restore: true, ..request(9, "d", "d") };
+        assert_eq!(admission.ask(&ticket(9), &restore, ROOM).0, Answer::Full);
+        assert_eq!(admission.leave(&ticket(1), ROOM).iter().map(|r| r.owner.1.clone()).collect::<Vec<_>>(), ["b9"]);
     }
 
     #[test]
     fn of_several_cuts_of_a_pvc_that_wait_the_newest_goes() {
         let admission = Admission::default();
         let full = Capacity { total: 0, per_class: 2 };
-        assert_eq!(admission.ask(&ticket(1), request(1, "a", "x"), full).0, Answer::Full);
-        let (answer, woken) = admission.ask(&ticket(2), request(2, "a", "x"), full);
+        assert_eq!(admission.ask(&ticket(1), &request(1, "a", "x"), full).0, Answer::Full);
+        let (answer, woken) = admission.ask(&ticket(2), &request(2, "a", "x"), full);
         assert_eq!((answer, woken.len()), (Answer::Full, 1));
-        assert_eq!(admission.ask(&ticket(1), request(1, "a", "x"), full).0, Answer::Superseded);
-        assert_eq!(admission.ask(&ticket(2), request(2, "a", "x"), ROOM).0, Answer::Granted);
+        assert_eq!(admission.ask(&ticket(1), &request(1, "a", "x"), full).0, Answer::Superseded);
+        assert_eq!(admission.ask(&ticket(2), &request(2, "a", "x"), ROOM).0, Answer::Granted);
     }
 
     #[test]

@@ -42,27 +42,13 @@ pub struct Context {
 impl Context {
     /// What may be under way: for each slot one that runs and one that is being made ready, so that no slot waits for a clone.
     pub fn capacity(&self) -> Capacity {
-        let slots: usize = self
-            .stores
-            .agents
-            .state()
-            .iter()
-            .filter_map(|l| l.annotations().get(SLOTS)?.parse::<usize>().ok())
-            .sum();
-        Capacity {
-            total: slots * 2,
-            per_class: self.config.limits.max_clones_per_class,
-        }
+        let slots: usize = self.stores.agents.state().iter().filter_map(|l| l.annotations().get(SLOTS)?.parse::<usize>().ok()).sum();
+        Capacity { total: slots * 2, per_class: self.config.limits.max_clones_per_class }
     }
 
     /// Makes those look again whom another's leaving let in.
     pub fn wake(&self, woken: &[Request]) {
-        for Request {
-            owner: (namespace, name),
-            restore,
-            ..
-        } in woken
-        {
+        for Request { owner: (namespace, name), restore, .. } in woken {
             let sent = if *restore {
                 self.touch.restores.send(ObjectRef::new(name).within(namespace)).is_ok()
             } else {
@@ -82,7 +68,7 @@ impl Context {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(uid.to_owned()).or_insert(0);
         *count += 1;
-        std::time::Duration::from_secs(1 << (*count - 1).min(6)).min(std::time::Duration::from_secs(60))
+        std::time::Duration::from_secs(1 << (*count - 1).min(6)).min(std::time::Duration::from_mins(1))
     }
 
     /// A reconcile of `uid` went well.

@@ -12,13 +12,7 @@ pub struct Events(Recorder);
 impl Events {
     /// `instance` is the pod's name.
     pub fn new(client: Client, instance: &str) -> Self {
-        Self(Recorder::new(
-            client,
-            Reporter {
-                controller: CONTROLLER.into(),
-                instance: Some(instance.to_owned()),
-            },
-        ))
+        Self(Recorder::new(client, Reporter { controller: CONTROLLER.into(), instance: Some(instance.to_owned()) }))
     }
 
     /// Something went as it should.
@@ -33,13 +27,7 @@ impl Events {
 
     async fn publish(&self, type_: EventType, about: &ObjectReference, action: &str, reason: &str, note: &str) {
         let note: String = note.chars().take(1000).collect();
-        let event = Event {
-            type_,
-            reason: reason.into(),
-            note: Some(note),
-            action: action.into(),
-            secondary: None,
-        };
+        let event = Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None };
         if let Err(error) = self.0.publish(&event, about).await {
             tracing::warn!(reason, %error, "could not publish an Event");
         }

@@ -16,6 +16,8 @@ use tracing::{info, warn};
 
 /// How long a lease is respected after its last renewal.
 pub const DURATION: Duration = Duration::from_secs(15);
+/// After this long without a renewal we stop by ourselves, before others may begin.
+pub const GIVE_UP: Duration = Duration::from_secs(12);
 /// How often it is renewed, and looked at by those who wait.
 pub const RENEWAL: Duration = Duration::from_secs(3);
 
@@ -34,10 +36,7 @@ enum Attempt {
 impl Leader {
     /// Prepares; asks for nothing yet.
     pub fn new(client: Client, config: &Config) -> Self {
-        Self {
-            leases: Api::namespaced(client, &config.namespace),
-            identity: config.identity.clone(),
-        }
+        Self { leases: Api::namespaced(client, &config.namespace), identity: config.identity.clone() }
     }
 
     /// Waits until this process holds the lease.
@@ -66,7 +65,7 @@ impl Leader {
     /// Renews until the lease is lost; whoever awaits this must then end the process.
     pub async fn keep(&self) {
         let mut renewed = Instant::now();
-        while renewed.elapsed() < DURATION - RENEWAL {
+        while renewed.elapsed() < GIVE_UP {
             sleep(RENEWAL).await;
             match timeout(RENEWAL, self.attempt(false)).await {
                 Ok(Ok(Attempt::Held)) => renewed = Instant::now(),
@@ -98,36 +97,21 @@ impl Leader {
     async fn attempt(&self, take_over: bool) -> Result<Attempt, Error> {
         let params = PostParams::default();
         let Some(mut lease) = self.leases.get_opt(LEADER_LEASE).await? else {
-            let lease = Lease {
-                metadata: ObjectMeta {
-                    name: Some(LEADER_LEASE.into()),
-                    ..ObjectMeta::default()
-                },
-                spec: Some(self.spec(0)),
-            };
+            let lease =
+                Lease { metadata: ObjectMeta { name: Some(LEADER_LEASE.into()), ..ObjectMeta::default() }, spec: Some(self.spec(0)) };
             return self.leases.create(&params, &lease).await.map(|_| Attempt::Held).or_else(lost_race);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.unwrap_or_default();
         let transitions = spec.lease_transitions.unwrap_or(0);
         if holder == self.identity {
-            lease.spec = Some(LeaseSpec {
-                acquire_time: spec.acquire_time,
-                ..self.spec(transitions)
-            });
+            lease.spec = Some(LeaseSpec { acquire_time: spec.acquire_time, ..self.spec(transitions) });
         } else if holder.is_empty() || take_over {
             lease.spec = Some(self.spec(transitions + 1));
         } else {
-            return Ok(Attempt::Other {
-                holder,
-                version: lease.metadata.resource_version.unwrap_or_default(),
-            });
+            return Ok(Attempt::Other { holder, version: lease.metadata.resource_version.unwrap_or_default() });
         }
-        self.leases
-            .replace(LEADER_LEASE, &params, &lease)
-            .await
-            .map(|_| Attempt::Held)
-            .or_else(lost_race)
+        self.leases.replace(LEADER_LEASE, &params, &lease).await.map(|_| Attempt::Held).or_else(lost_race)
     }
 
     fn spec(&self, transitions: i32) -> LeaseSpec {
@@ -145,11 +129,8 @@ impl Leader {
 }
 
 fn lost_race(error: Error) -> Result<Attempt, Error> {
-    match error {
-        Error::Api(ref status) if status.code == 409 => Ok(Attempt::Other {
-            holder: "unknown".into(),
-            version: String::new(),
-        }),
-        other => Err(other),
+    if matches!(&error, Error::Api(status) if status.code == 409) {
+        return Ok(Attempt::Other { holder: "unknown".into(), version: String::new() });
     }
+    Err(error)
 }

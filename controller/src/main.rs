@@ -7,5 +7,5 @@ use clap::Parser;
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
     borgherd_runtime::logging::init(config.log_format == "json");
-    borgherd_controller::serve::run(config).await
+    Box::pin(borgherd_controller::serve::run(config)).await
 }

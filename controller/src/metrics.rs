@@ -35,57 +35,24 @@ impl Metrics {
         let sizes = exponential_buckets(1e5, 10.0, 9)?;
         let metrics = Self {
             backups: counter("borgherd_backups_total", "Backups that ended, by phase.", &["phase"])?,
-            volumes: counter(
-                "borgherd_volumes_total",
-                "Volumes of Backups that ended, by outcome and reason.",
-                &["outcome", "reason"],
-            )?,
-            attempts_failed: counter(
-                "borgherd_attempts_failed_total",
-                "Tries of a volume that failed, by reason.",
-                &["reason"],
-            )?,
-            restores: counter(
-                "borgherd_restores_total",
-                "Restores that ended, by phase and reason.",
-                &["phase", "reason"],
-            )?,
+            volumes: counter("borgherd_volumes_total", "Volumes of Backups that ended, by outcome and reason.", &["outcome", "reason"])?,
+            attempts_failed: counter("borgherd_attempts_failed_total", "Tries of a volume that failed, by reason.", &["reason"])?,
+            restores: counter("borgherd_restores_total", "Restores that ended, by phase and reason.", &["phase", "reason"])?,
             phases: HistogramVec::new(
                 HistogramOpts::new("borgherd_phase_seconds", "Seconds that a phase of one volume took.").buckets(seconds),
                 &["phase"],
             )?,
-            bytes: counter(
-                "borgherd_archived_bytes_total",
-                "Bytes archived: original, compressed, deduplicated.",
-                &["kind"],
-            )?,
+            bytes: counter("borgherd_archived_bytes_total", "Bytes archived: original, compressed, deduplicated.", &["kind"])?,
             files: IntCounter::new("borgherd_archived_files_total", "Files archived.")?,
             archive_size: Histogram::with_opts(
                 HistogramOpts::new("borgherd_archive_bytes", "Bytes of one archive's files.").buckets(sizes),
             )?,
-            leaked: IntGauge::new(
-                "borgherd_leaked_objects",
-                "Leftovers of ended Backups and Restores at the last look.",
-            )?,
-            leaks_found: IntCounter::new(
-                "borgherd_leaked_objects_found_total",
-                "Leftovers found and cleaned up since the start.",
-            )?,
+            leaked: IntGauge::new("borgherd_leaked_objects", "Leftovers of ended Backups and Restores at the last look.")?,
+            leaks_found: IntCounter::new("borgherd_leaked_objects_found_total", "Leftovers found and cleaned up since the start.")?,
             leading: IntGauge::new("borgherd_leading", "1 while this process is the active controller.")?,
         };
-        let Self {
-            backups,
-            volumes,
-            attempts_failed,
-            restores,
-            phases,
-            bytes,
-            files,
-            archive_size,
-            leaked,
-            leaks_found,
-            leading,
-        } = &metrics;
+        let Self { backups, volumes, attempts_failed, restores, phases, bytes, files, archive_size, leaked, leaks_found, leading } =
+            &metrics;
         for collector in [backups, volumes, attempts_failed, restores, bytes] {
             registry.register(Box::new(collector.clone()))?;
         }
@@ -129,12 +96,8 @@ impl Metrics {
         {
             self.files.inc_by(progress.files);
             self.bytes.with_label_values(&["original"]).inc_by(progress.bytes);
-            self.bytes
-                .with_label_values(&["compressed"])
-                .inc_by(progress.compressed_bytes.unwrap_or(0));
-            self.bytes
-                .with_label_values(&["deduplicated"])
-                .inc_by(progress.deduplicated_bytes.unwrap_or(0));
+            self.bytes.with_label_values(&["compressed"]).inc_by(progress.compressed_bytes.unwrap_or(0));
+            self.bytes.with_label_values(&["deduplicated"]).inc_by(progress.deduplicated_bytes.unwrap_or(0));
             #[allow(clippy::cast_precision_loss, reason = "a histogram's value")]
             self.archive_size.observe(progress.bytes as f64);
         }
@@ -153,14 +116,8 @@ impl Metrics {
 
     /// A Restore is at its end.
     pub fn restore_ended(&self, status: &RestoreStatus) {
-        let reason = status
-            .reason
-            .filter(|_| status.phase == RestorePhase::Failed)
-            .map(|r| r.to_string())
-            .unwrap_or_default();
-        self.restores
-            .with_label_values(&[format!("{:?}", status.phase).as_str(), reason.as_str()])
-            .inc();
+        let reason = status.reason.filter(|_| status.phase == RestorePhase::Failed).map(|r| r.to_string()).unwrap_or_default();
+        self.restores.with_label_values(&[format!("{:?}", status.phase).as_str(), reason.as_str()]).inc();
     }
 
     /// A look for leftovers found so many.
@@ -189,21 +146,9 @@ impl Families {
     fn new() -> Result<Self, prometheus::Error> {
         let pvc = ["namespace", "pvc"];
         Ok(Self {
-            success: GaugeVec::new(
-                Opts::new(
-                    "borgherd_last_success_timestamp_seconds",
-                    "Cut of the newest backup that succeeded.",
-                ),
-                &pvc,
-            )?,
-            interval: GaugeVec::new(
-                Opts::new("borgherd_expected_interval_seconds", "Longest expected time between two backups."),
-                &pvc,
-            )?,
-            invalid: IntGaugeVec::new(
-                Opts::new("borgherd_policy_invalid", "1: not backed up, an annotation is invalid."),
-                &pvc,
-            )?,
+            success: GaugeVec::new(Opts::new("borgherd_last_success_timestamp_seconds", "Cut of the newest backup that succeeded."), &pvc)?,
+            interval: GaugeVec::new(Opts::new("borgherd_expected_interval_seconds", "Longest expected time between two backups."), &pvc)?,
+            invalid: IntGaugeVec::new(Opts::new("borgherd_policy_invalid", "1: not backed up, an annotation is invalid."), &pvc)?,
             failing: IntGaugeVec::new(
                 Opts::new("borgherd_last_failure", "1: the newest backup failed, by reason."),
                 &["namespace", "pvc", "reason"],
@@ -220,11 +165,7 @@ impl Families {
 impl Series {
     /// Over the world's facts.
     pub fn new(world: Arc<RwLock<World>>, admission: Arc<Admission>) -> Result<Self, prometheus::Error> {
-        let descs = Families::new()?
-            .collectors()
-            .iter()
-            .flat_map(|c| c.desc().into_iter().cloned())
-            .collect();
+        let descs = Families::new()?.collectors().iter().flat_map(|c| c.desc().into_iter().cloned()).collect();
         Ok(Self { world, admission, descs })
     }
 
@@ -252,10 +193,7 @@ impl Series {
         }
         let (granted, waiting) = self.admission.counts();
         for (state, count) in [("admitted", granted), ("waiting", waiting)] {
-            families
-                .admission
-                .with_label_values(&[state])
-                .set(i64::try_from(count).unwrap_or(i64::MAX));
+            families.admission.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 }

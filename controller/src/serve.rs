@@ -30,7 +30,7 @@ use tracing::{debug, info, warn};
 /// Reconciles at once, each of Backups and Restores.
 const CONCURRENCY: u16 = 32;
 /// The planner says at least this often that it lives.
-const PLANNER_SILENCE: Duration = Duration::from_secs(300);
+const PLANNER_SILENCE: Duration = Duration::from_mins(5);
 
 /// Runs until SIGTERM or until the leadership is lost.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -41,12 +41,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let world = Arc::new(RwLock::new(World::new(config.defaults.clone())));
     let admission = Arc::new(Admission::default());
     registry.register(Box::new(Series::new(Arc::clone(&world), Arc::clone(&admission))?))?;
-    let served = tokio::spawn(borgherd_runtime::serve::serve(
-        config.metrics_address,
-        registry,
-        health.clone(),
-        stop.clone(),
-    ));
+    let served = tokio::spawn(borgherd_runtime::serve::serve(config.metrics_address, registry, health.clone(), stop.clone()));
     let leader = Leader::new(client.clone(), &config);
     health.ready(true); // a standby is ready too: it answers, and takes over when the lease runs out
     tokio::select! {
@@ -74,14 +69,9 @@ async fn lead(
 ) -> anyhow::Result<()> {
     let (backups_tx, backups_rx) = unbounded_channel();
     let (restores_tx, restores_rx) = unbounded_channel();
-    let touch = Touch {
-        backups: backups_tx,
-        restores: restores_tx,
-    };
+    let touch = Touch { backups: backups_tx, restores: restores_tx };
     let stores = Stores::start(&client, &config, &touch);
-    let feeds = plan::start(&client, &config, &world)
-        .await
-        .context("reading PVCs, namespaces and snapshots")?;
+    let feeds = plan::start(&client, &config, &world).await.context("reading PVCs, namespaces and snapshots")?;
     let (backups, backup_stream) = plan::backups(&client, &world, &feeds.mark);
     stores.synced().await.context("watching")?;
     let ctx = Arc::new(Context {
@@ -118,26 +108,18 @@ async fn lead(
     }
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place where the wall clock is read; everything else is handed it"
-)]
+#[allow(clippy::disallowed_methods, reason = "the one place where the wall clock is read; everything else is handed it")]
 fn now() -> chrono::DateTime<Utc> {
     Utc::now()
 }
 
 fn tokio_stream<T: Send + 'static>(receiver: tokio::sync::mpsc::UnboundedReceiver<T>) -> impl futures::Stream<Item = T> + Send + 'static {
-    futures::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|item| (item, receiver))
-    })
+    futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
 }
 
 async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let system = namespaces
-        .get("kube-system")
-        .await
-        .context("reading namespace kube-system for the cluster's UID")?;
+    let system = namespaces.get("kube-system").await.context("reading namespace kube-system for the cluster's UID")?;
     system.uid().context("namespace kube-system has no UID")
 }
 
@@ -151,10 +133,7 @@ async fn adopt(ctx: &Context) -> Result<(), kube::Error> {
             let (true, Some(repository), Some(location)) = (admitted, &volume.repository, &volume.location) else {
                 continue;
             };
-            let ticket = Ticket {
-                uid: backup.uid().unwrap_or_default(),
-                pvc: volume.pvc.clone(),
-            };
+            let ticket = Ticket { uid: backup.uid().unwrap_or_default(), pvc: volume.pvc.clone() };
             let request = Request {
                 owner: owner.clone(),
                 restore: false,

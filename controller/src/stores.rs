@@ -96,18 +96,7 @@ impl Stores {
 
     /// Waits until each has seen everything once.
     pub async fn synced(&self) -> Result<(), reflector::store::WriterDropped> {
-        let Self {
-            snapshots,
-            clone_snapshots,
-            contents,
-            claims,
-            volumes,
-            holders,
-            runs,
-            agents,
-            repositories,
-            classes,
-        } = self;
+        let Self { snapshots, clone_snapshots, contents, claims, volumes, holders, runs, agents, repositories, classes } = self;
         snapshots.wait_until_ready().await?;
         clone_snapshots.wait_until_ready().await?;
         contents.wait_until_ready().await?;
@@ -127,11 +116,8 @@ where
     <K as Lookup>::DynamicType: Eq + Hash + Clone,
 {
     let (reader, writer) = reflector::store();
-    let stream = watcher(api, config)
-        .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
-        .reflect(writer)
-        .touched_objects();
+    let stream =
+        watcher(api, config).default_backoff().modify(|object| object.managed_fields_mut().clear()).reflect(writer).touched_objects();
     let touch = touch.clone();
     tokio::spawn(async move {
         let mut stream = std::pin::pin!(stream);

@@ -96,10 +96,7 @@ impl Space {
 impl World {
     /// An empty world with the chart's defaults.
     pub fn new(defaults: Annotations) -> Self {
-        Self {
-            spaces: HashMap::new(),
-            defaults,
-        }
+        Self { spaces: HashMap::new(), defaults }
     }
 
     /// Takes a PVC in; says whether anything that matters changed.
@@ -133,9 +130,7 @@ impl World {
     /// Takes in what a Backup tells.
     pub fn put_backup(&mut self, backup: &Backup) {
         let space = self.spaces.entry(backup.namespace().unwrap_or_default()).or_default();
-        let scheduled = (backup.spec.trigger == Trigger::Scheduled)
-            .then_some(backup.spec.scheduled_time)
-            .flatten();
+        let scheduled = (backup.spec.trigger == Trigger::Scheduled).then_some(backup.spec.scheduled_time).flatten();
         for pvc in &backup.spec.volumes {
             let past = space.past.entry(pvc.clone()).or_default();
             past.scheduled = past.scheduled.max(scheduled);
@@ -160,13 +155,7 @@ impl World {
 
     /// Takes in the scheduled time that a snapshot was made for: it may outlive its Backup.
     pub fn put_scheduled(&mut self, namespace: &str, pvc: &str, scheduled: DateTime<Utc>) {
-        let past = self
-            .spaces
-            .entry(namespace.to_owned())
-            .or_default()
-            .past
-            .entry(pvc.to_owned())
-            .or_default();
+        let past = self.spaces.entry(namespace.to_owned()).or_default().past.entry(pvc.to_owned()).or_default();
         past.scheduled = past.scheduled.max(Some(scheduled));
     }
 
@@ -187,9 +176,5 @@ impl World {
 
 /// Name of the PVC a snapshot is of: the annotation where the label is shortened.
 pub fn pvc_of(object: &impl ResourceExt) -> Option<String> {
-    object
-        .annotations()
-        .get(names::PVC_NAME)
-        .or_else(|| object.labels().get(names::PVC))
-        .cloned()
+    object.annotations().get(names::PVC_NAME).or_else(|| object.labels().get(names::PVC)).cloned()
 }

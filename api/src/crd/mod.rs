@@ -1,9 +1,7 @@
 //! The custom resources: Borgherd's own, one file a kind, and what it uses of CSI's snapshot API.
 
-#![allow(
-    unreachable_pub,
-    reason = "KubeSchema derives a second, hidden copy of each struct that the lint looks at"
-)]
+#![allow(clippy::duplicated_attributes, reason = "each printcolumn repeats its type; the lint takes that for a slip")]
+#![allow(unreachable_pub, reason = "KubeSchema derives a second, hidden copy of each struct that the lint looks at")]
 
 mod backup;
 mod repository;

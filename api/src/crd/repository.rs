@@ -58,12 +58,12 @@ pub struct RepositorySpec {
 pub enum Encryption {
     /// Key in the repository, AES-CTR with HMAC-SHA256.
     Repokey,
-    /// Key in the repository, AES-CTR with keyed BLAKE2b: Borgherd's default.
+    /// Key in the repository, AES-CTR with keyed `BLAKE2b`: Borgherd's default.
     #[default]
     RepokeyBlake2,
     /// No encryption, authenticated.
     Authenticated,
-    /// No encryption, authenticated by BLAKE2b.
+    /// No encryption, authenticated by `BLAKE2b`.
     AuthenticatedBlake2,
     /// Neither encrypted nor authenticated.
     None,

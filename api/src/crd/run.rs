@@ -47,7 +47,7 @@ pub struct BorgRunSpec {
     /// IANA name; `TZ` of borg.
     #[schemars(length(max = 64))]
     pub time_zone: String,
-    /// The run is ended with reason DeadlineExceeded when it has not ended by itself.
+    /// The run is ended with reason `DeadlineExceeded` when it has not ended by itself.
     pub deadline: DateTime<Utc>,
 }
 
@@ -122,6 +122,7 @@ pub struct RunVolume {
 /// What borg is to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::large_enum_variant, reason = "a run has one operation; there are never many of them")]
 pub enum Operation {
     /// `borg create` of the volume, which is read-only to borg.
     Archive(ArchiveOptions),

@@ -30,11 +30,9 @@ pub(super) fn compression(text: &str) -> Result<String, String> {
     if is_right {
         return Ok(text.to_owned());
     }
-    Err(
-        "is no compression of borg's; it can be none, lz4, zstd (or zstd,1 to zstd,22), zlib (zlib,0 to zlib,9), \
+    Err("is no compression of borg's; it can be none, lz4, zstd (or zstd,1 to zstd,22), zlib (zlib,0 to zlib,9), \
          lzma (lzma,0 to lzma,9), auto,… or obfuscate,SPEC,… before one of these, without spaces"
-            .to_owned(),
-    )
+        .to_owned())
 }
 
 fn is_compressor(parts: &[&str]) -> bool {

@@ -5,10 +5,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use std::fmt;
 
 /// Kubernetes writes the provisioner here, first the older key.
-const PROVISIONER: [&str; 2] = [
-    "volume.kubernetes.io/storage-provisioner",
-    "volume.beta.kubernetes.io/storage-provisioner",
-];
+const PROVISIONER: [&str; 2] = ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
 /// What the volumes of an in-tree plugin carry that a CSI driver has taken over.
 const MIGRATED: &str = "pv.kubernetes.io/migrated-to";
 
@@ -42,12 +39,8 @@ impl fmt::Display for Exclusion {
 /// Why `pvc` is left out, as far as the PVC alone tells; see also [`exclusion_by_pv`].
 pub fn exclusion(pvc: &PersistentVolumeClaim) -> Option<Exclusion> {
     let spec = pvc.spec.as_ref();
-    let is_labelled = |key: &str, value: &str| {
-        pvc.metadata
-            .labels
-            .as_ref()
-            .is_some_and(|labels| labels.get(key).is_some_and(|v| v == value))
-    };
+    let is_labelled =
+        |key: &str, value: &str| pvc.metadata.labels.as_ref().is_some_and(|labels| labels.get(key).is_some_and(|v| v == value));
     if is_labelled(names::TEMPORARY, "true") {
         return Some(Exclusion::Temporary);
     }

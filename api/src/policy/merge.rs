@@ -60,7 +60,5 @@ pub fn merge(pvc: &Annotations, namespace: &Annotations, defaults: &Annotations)
         let counts = !value.is_empty() || key == Key::ArchiveSchedule;
         counts.then(|| (key, (value.to_owned(), origin)))
     };
-    Effective {
-        values: Key::ALL.into_iter().filter_map(value).collect(),
-    }
+    Effective { values: Key::ALL.into_iter().filter_map(value).collect() }
 }

@@ -8,11 +8,7 @@ pub(super) fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> 
         .into_iter()
         .filter_map(|known| {
             let letters: Vec<char> = known.to_lowercase().chars().collect();
-            let away = if letters.len().abs_diff(word.len()) > tolerance {
-                usize::MAX
-            } else {
-                distance(&word, &letters)
-            };
+            let away = if letters.len().abs_diff(word.len()) > tolerance { usize::MAX } else { distance(&word, &letters) };
             (away <= tolerance).then_some((away, known))
         })
         .collect();
@@ -45,13 +41,7 @@ mod tests {
 
     #[test]
     fn counts_typos() {
-        for (a, b, typos) in [
-            ("scheduel", "schedule", 1),
-            ("schdule", "schedule", 1),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("a", "a", 0),
-        ] {
+        for (a, b, typos) in [("scheduel", "schedule", 1), ("schdule", "schedule", 1), ("", "abc", 3), ("abc", "", 3), ("a", "a", 0)] {
             let letters = |text: &str| text.chars().collect::<Vec<_>>();
             assert_eq!(distance(&letters(a), &letters(b)), typos, "{a} {b}");
         }

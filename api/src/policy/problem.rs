@@ -21,12 +21,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            annotation,
-            origin,
-            value,
-            message,
-        } = self;
+        let Self { annotation, origin, value, message } = self;
         write!(f, "{annotation} {origin}, value {}: {message}", quoted(value))
     }
 }

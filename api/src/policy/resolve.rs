@@ -49,10 +49,7 @@ pub struct Policy {
 /// What `effective` means for the PVC `pvc`. `H` in a schedule goes by the group's name where there is one, so that all members
 /// agree. Any problem switches this PVC's backups off: a half-understood policy is not followed.
 pub fn resolve(namespace: &str, pvc: &str, effective: &Effective) -> Result<Policy, Vec<Problem>> {
-    let mut reader = Reader {
-        effective,
-        problems: Vec::new(),
-    };
+    let mut reader = Reader { effective, problems: Vec::new() };
     let group = reader.read(Key::Group, name);
     let hashed = group.as_deref().unwrap_or(pvc);
     let schedule = |text: &str| Schedule::parse(text, namespace, hashed).map_err(|error| error.to_string());
@@ -74,11 +71,7 @@ pub fn resolve(namespace: &str, pvc: &str, effective: &Effective) -> Result<Poli
         suspend: reader.read(Key::Suspend, suspend).unwrap_or_default(),
         group,
     };
-    if reader.problems.is_empty() {
-        Ok(policy)
-    } else {
-        Err(reader.problems)
-    }
+    if reader.problems.is_empty() { Ok(policy) } else { Err(reader.problems) }
 }
 
 /// Reads values and remembers what was wrong with them.
@@ -93,12 +86,7 @@ impl Reader<'_> {
         match read(value) {
             Ok(read) => Some(read),
             Err(message) => {
-                self.problems.push(Problem {
-                    annotation: key.annotation().to_owned(),
-                    origin: *origin,
-                    value: value.clone(),
-                    message,
-                });
+                self.problems.push(Problem { annotation: key.annotation().to_owned(), origin: *origin, value: value.clone(), message });
                 None
             }
         }
@@ -133,8 +121,6 @@ fn name(text: &str) -> Result<String, String> {
     if text.len() <= 253 && text.split('.').all(is_label) {
         return Ok(text.to_owned());
     }
-    Err(
-        "is no name: up to 253 lowercase letters, digits, '-' and '.', beginning and ending with a letter or digit, like 'nas-1'"
-            .to_owned(),
-    )
+    Err("is no name: up to 253 lowercase letters, digits, '-' and '.', beginning and ending with a letter or digit, like 'nas-1'"
+        .to_owned())
 }

@@ -7,8 +7,9 @@ use super::problem::Problem;
 use crate::names;
 
 /// What Borgherd itself writes as an annotation or a label, and people copy from object to object.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
     names::TEMPORARY,
+    names::IN_FLIGHT,
     names::OWNER_UID,
     names::OWNER,
     names::PVC,
@@ -34,12 +35,7 @@ pub fn unknown(annotations: &Annotations, origin: Origin) -> Vec<Problem> {
     };
     let warn = |(key, value): (&String, &String)| {
         let name = ours(key)?;
-        (!is_known(&name)).then(|| Problem {
-            annotation: key.clone(),
-            origin,
-            value: value.clone(),
-            message: message(&name, origin),
-        })
+        (!is_known(&name)).then(|| Problem { annotation: key.clone(), origin, value: value.clone(), message: message(&name, origin) })
     };
     annotations.iter().filter_map(warn).collect()
 }
@@ -65,4 +61,17 @@ fn message(name: &str, origin: Origin) -> String {
         return format!("is not known and has no effect; there are {}", all.join(", "));
     }
     format!("is not known and has no effect; did you mean {}?", meant.join(" or "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_module_names_is_known() {
+        let source = include_str!("../names.rs");
+        let keys = source.split('"').filter(|text| text.starts_with(PREFIX) && text.len() > PREFIX.len());
+        let missing: Vec<_> = keys.filter(|key| !OWN.contains(key)).collect();
+        assert!(missing.is_empty(), "add to OWN: {missing:?}");
+    }
 }

@@ -7,11 +7,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 pub(super) fn parse(text: &str) -> Result<Tz, String> {
     text.parse().map_err(|_| {
         let meant = meant(text);
-        let hint = if meant.is_empty() {
-            String::new()
-        } else {
-            format!("; did you mean {}?", meant.join(" or "))
-        };
+        let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
         format!("is no IANA time zone, like 'Europe/Berlin' or 'UTC'{hint}")
     })
 }

@@ -123,11 +123,7 @@ fn span(field: Field, item: &str, base: &str) -> Result<Span, ScheduleError> {
 fn range(field: Field, item: &str, low: &str, high: &str) -> Result<(u32, u32), ScheduleError> {
     let from = value(field, item, low)?;
     // `FRI-SUN` and `1-SUN` mean the week's end.
-    let to = if field == Field::Weekday && high.eq_ignore_ascii_case("SUN") && from > 0 {
-        7
-    } else {
-        value(field, item, high)?
-    };
+    let to = if field == Field::Weekday && high.eq_ignore_ascii_case("SUN") && from > 0 { 7 } else { value(field, item, high)? };
     if from > to {
         return Err(ScheduleError::Backwards { field, text: short(item) });
     }
@@ -171,11 +167,7 @@ fn value(field: Field, item: &str, text: &str) -> Result<u32, ScheduleError> {
     }
     let value = number(field, item, text)?;
     let (min, max) = field.range();
-    if (min..=max).contains(&value) {
-        Ok(value)
-    } else {
-        Err(ScheduleError::OutOfRange { field, value })
-    }
+    if (min..=max).contains(&value) { Ok(value) } else { Err(ScheduleError::OutOfRange { field, value }) }
 }
 
 /// Digits only: what `u32` would read beyond them, like `+5`, is no cron.

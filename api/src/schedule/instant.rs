@@ -12,11 +12,7 @@ const MAX_STEPS: u32 = 10_000;
 
 /// The first instant after `after` that `pattern` names in `tz`.
 pub(super) fn next(pattern: &Pattern, after: DateTime<Utc>, tz: Tz) -> Option<DateTime<Utc>> {
-    if pattern.is_every_hour() {
-        next_real(pattern, after, tz)
-    } else {
-        next_wall(pattern, after, tz)
-    }
+    if pattern.is_every_hour() { next_real(pattern, after, tz) } else { next_wall(pattern, after, tz) }
 }
 
 /// Wall-clock times, each once. `reached` never decreases with the wall time, so what the wall clock showed at `after` or before

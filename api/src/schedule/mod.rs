@@ -43,10 +43,7 @@ impl Schedule {
         if !pattern.ever_occurs() {
             return Err(ScheduleError::NeverOccurs);
         }
-        Ok(Self {
-            text: text.into(),
-            pattern,
-        })
+        Ok(Self { text: text.into(), pattern })
     }
 
     /// The first scheduled time strictly after `after`. `None` only at the end of the calendar.

@@ -108,11 +108,7 @@ impl Pattern {
     /// The first time of a day at or after `hour`:`minute`; `minute` may be 60.
     pub(super) fn time_from(&self, hour: u32, minute: u32) -> Option<NaiveTime> {
         let found = lowest(u64::from(self.hours), hour)?;
-        let minute = if found == hour {
-            self.minute_from(minute)
-        } else {
-            self.minute_from(0)
-        };
+        let minute = if found == hour { self.minute_from(minute) } else { self.minute_from(0) };
         match minute {
             Some(minute) => NaiveTime::from_hms_opt(found, minute, 0),
             None => self.time_from(found + 1, 0),

@@ -70,7 +70,5 @@ fn expand(text: &str) -> Result<&'static str, ScheduleError> {
         return Err(ScheduleError::Every);
     }
     let found = ALIASES.iter().find(|(name, _)| *name == alias);
-    found
-        .map(|(_, fields)| *fields)
-        .ok_or_else(|| ScheduleError::UnknownAlias { alias: short(text) })
+    found.map(|(_, fields)| *fields).ok_or_else(|| ScheduleError::UnknownAlias { alias: short(text) })
 }

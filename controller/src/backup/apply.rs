@@ -45,10 +45,7 @@ impl Error {
     /// Not worth a word: somebody else was faster, or a cache lags.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Api {
-                source: kube::Error::Api(status),
-                ..
-            } => status.code == 409,
+            Self::Api { source: kube::Error::Api(status), .. } => status.code == 409,
             Self::Missing(_) => true,
             Self::Api { .. } | Self::Build(_) => false,
         }
@@ -88,12 +85,7 @@ impl<'a> Work<'a> {
             name: backup.name_any(),
             uid: backup.uid().unwrap_or_default(),
         };
-        Self {
-            ctx,
-            backup,
-            owner,
-            now: (ctx.clock)(),
-        }
+        Self { ctx, backup, owner, now: (ctx.clock)() }
     }
 
     /// Name of everything temporary of a volume.
@@ -103,10 +95,7 @@ impl<'a> Work<'a> {
 
     /// The volume's place in the ledger.
     pub fn ticket(&self, pvc: &str) -> Ticket {
-        Ticket {
-            uid: self.owner.uid.clone(),
-            pvc: pvc.to_owned(),
-        }
+        Ticket { uid: self.owner.uid.clone(), pvc: pvc.to_owned() }
     }
 
     fn snapshots(&self) -> Api<VolumeSnapshot> {
@@ -122,13 +111,7 @@ impl<'a> Work<'a> {
     }
 
     fn enter(&self, volume: &VolumeStatus, phase: VolumePhase) -> VolumeStatus {
-        VolumeStatus {
-            phase,
-            since: Some(self.now),
-            reason: None,
-            message: None,
-            ..volume.clone()
-        }
+        VolumeStatus { phase, since: Some(self.now), reason: None, message: None, ..volume.clone() }
     }
 
     fn since(&self, from: Option<DateTime<Utc>>) -> Option<f64> {
@@ -146,11 +129,7 @@ impl<'a> Work<'a> {
         let exposed = &seen.exposed;
         match step {
             Step::Wait(_) => Ok(volume.clone()),
-            Step::Tell(reason, message) => Ok(VolumeStatus {
-                reason: Some(reason),
-                message: Some(message),
-                ..volume.clone()
-            }),
+            Step::Tell(reason, message) => Ok(VolumeStatus { reason: Some(reason), message: Some(message), ..volume.clone() }),
             Step::Prepare => match prepare::check(self, volume).await? {
                 Ok(done) => {
                     *prepared = Some(done);
@@ -185,9 +164,7 @@ impl<'a> Work<'a> {
         let Some(prepared) = prepared else {
             return Err(Error::Missing("the checks before the cut".into()));
         };
-        expose::get_or_create(&self.snapshots(), &prepared.snapshot)
-            .await
-            .doing("creating the VolumeSnapshot")?;
+        expose::get_or_create(&self.snapshots(), &prepared.snapshot).await.doing("creating the VolumeSnapshot")?;
         Ok(VolumeStatus {
             snapshot: Some(prepared.snapshot.name_any()),
             snapshot_class: Some(prepared.class.clone()),
@@ -201,16 +178,11 @@ impl<'a> Work<'a> {
     async fn find_snapshot(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
         let name = volume.snapshot.clone().unwrap_or_default();
         let Some(found) = self.snapshots().get_opt(&name).await.doing("looking for the VolumeSnapshot")? else {
-            let reason = if volume.cut.is_some() {
-                Reason::SnapshotGone
-            } else {
-                Reason::SnapshotFailed
-            };
+            let reason = if volume.cut.is_some() { Reason::SnapshotGone } else { Reason::SnapshotFailed };
             return Ok(self.failed(volume, reason, format!("VolumeSnapshot {name} is gone")));
         };
         if !found.labels().contains_key(IN_FLIGHT) {
-            self.patch_snapshot(&name, json!({"metadata": {"labels": {IN_FLIGHT: self.owner.uid}}}))
-                .await?;
+            self.patch_snapshot(&name, json!({"metadata": {"labels": {IN_FLIGHT: self.owner.uid}}})).await?;
         }
         if volume.phase == VolumePhase::Cutting && found.status.as_ref().and_then(|s| s.creation_time).is_none() {
             let said = decide::snapshot_error(&found).unwrap_or("the storage has not answered").to_owned();
@@ -220,10 +192,7 @@ impl<'a> Work<'a> {
     }
 
     async fn patch_snapshot(&self, name: &str, patch: serde_json::Value) -> Result<(), Error> {
-        let params = PatchParams {
-            field_manager: Some(CONTROLLER.into()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
         match self.snapshots().patch(name, &params, &Patch::Merge(patch)).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(|_| ()).doing("marking the VolumeSnapshot"),
@@ -238,22 +207,13 @@ impl<'a> Work<'a> {
         cut: DateTime<Utc>,
     ) -> Result<VolumeStatus, Error> {
         let name = volume.snapshot.clone().unwrap_or_default();
-        let content = snapshot
-            .and_then(|s| s.status.as_ref()?.bound_volume_snapshot_content_name.clone())
-            .unwrap_or_default();
+        let content = snapshot.and_then(|s| s.status.as_ref()?.bound_volume_snapshot_content_name.clone()).unwrap_or_default();
         let at = json!({"metadata": {"annotations": {CUT: cut.to_rfc3339()}}});
         let (snapshot_done, content_done) = tokio::join!(self.patch_snapshot(&name, at), self.keep_content(&content, cut));
         snapshot_done?;
         content_done?;
-        let durations = Durations {
-            cut_visible: self.since(volume.since),
-            ..volume.durations.unwrap_or_default()
-        };
-        Ok(VolumeStatus {
-            cut: Some(cut),
-            durations: Some(durations),
-            ..self.enter(volume, VolumePhase::Cut)
-        })
+        let durations = Durations { cut_visible: self.since(volume.since), ..volume.durations.unwrap_or_default() };
+        Ok(VolumeStatus { cut: Some(cut), durations: Some(durations), ..self.enter(volume, VolumePhase::Cut) })
     }
 
     async fn keep_content(&self, name: &str, cut: DateTime<Utc>) -> Result<(), Error> {
@@ -263,30 +223,15 @@ impl<'a> Work<'a> {
             patch["metadata"]["annotations"][OWN_DELETION_POLICY] = json!(content.spec.deletion_policy);
             patch["spec"] = json!({"deletionPolicy": "Retain"});
         }
-        let params = PatchParams {
-            field_manager: Some(CONTROLLER.into()),
-            ..PatchParams::default()
-        };
-        self.contents()
-            .patch(name, &params, &Patch::Merge(patch))
-            .await
-            .map(|_| ())
-            .doing("keeping the snapshot's content")
+        let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
+        self.contents().patch(name, &params, &Patch::Merge(patch)).await.map(|_| ()).doing("keeping the snapshot's content")
     }
 
     fn mark_ready(&self, volume: &VolumeStatus, archive: bool) -> VolumeStatus {
-        let durations = Durations {
-            cut_to_ready: self.since(volume.since),
-            ..volume.durations.unwrap_or_default()
-        };
+        let durations = Durations { cut_to_ready: self.since(volume.since), ..volume.durations.unwrap_or_default() };
         let phase = if archive { VolumePhase::Waiting } else { VolumePhase::Cleaning };
         let outcome = (!archive).then_some(Outcome::Succeeded);
-        VolumeStatus {
-            ready_at: Some(self.now),
-            durations: Some(durations),
-            outcome,
-            ..self.enter(volume, phase)
-        }
+        VolumeStatus { ready_at: Some(self.now), durations: Some(durations), outcome, ..self.enter(volume, phase) }
     }
 
     fn policy(&self, pvc: &str) -> Result<Policy, Unusable> {
@@ -303,11 +248,7 @@ impl<'a> Work<'a> {
         repository::choose(
             &all,
             wanted,
-            repository::Subject {
-                cluster: &self.ctx.cluster_uid,
-                namespace: &self.owner.namespace,
-                pvc: &volume.pvc,
-            },
+            repository::Subject { cluster: &self.ctx.cluster_uid, namespace: &self.owner.namespace, pvc: &volume.pvc },
         )
     }
 
@@ -335,22 +276,12 @@ impl<'a> Work<'a> {
             Err(Unusable { reason, message }) => return self.failed(volume, reason, message),
         };
         let ticket = self.ticket(&volume.pvc);
-        let (answer, woken) = self
-            .ctx
-            .admission
-            .ask(&ticket, self.request(volume, &chosen, class), self.ctx.capacity());
+        let (answer, woken) = self.ctx.admission.ask(&ticket, &self.request(volume, &chosen, class), self.ctx.capacity());
         self.ctx.wake(&woken);
-        let waits = |reason: Reason, message: String| VolumeStatus {
-            reason: Some(reason),
-            message: Some(message),
-            ..volume.clone()
-        };
+        let waits = |reason: Reason, message: String| VolumeStatus { reason: Some(reason), message: Some(message), ..volume.clone() };
         match answer {
             Answer::RepositoryBusy => waits(Reason::WaitingForRepository, format!("another run writes to {}", chosen.location)),
-            Answer::Full => waits(
-                Reason::WaitingForCapacity,
-                "waits for a free slot or for a place within a limit".into(),
-            ),
+            Answer::Full => waits(Reason::WaitingForCapacity, "waits for a free slot or for a place within a limit".into()),
             Answer::Superseded => VolumeStatus {
                 outcome: Some(Outcome::Superseded),
                 reason: Some(Reason::Superseded),
@@ -358,10 +289,7 @@ impl<'a> Work<'a> {
                 ..self.enter(volume, VolumePhase::Cleaning)
             },
             Answer::Granted => {
-                let durations = Durations {
-                    admission: self.since(volume.since),
-                    ..volume.durations.unwrap_or_default()
-                };
+                let durations = Durations { admission: self.since(volume.since), ..volume.durations.unwrap_or_default() };
                 VolumeStatus {
                     repository: Some(chosen.name),
                     location: Some(chosen.location),
@@ -376,28 +304,16 @@ impl<'a> Work<'a> {
     }
 
     async fn clone_snapshot(&self, volume: &VolumeStatus, snapshot: Option<&VolumeSnapshot>) -> Result<VolumeStatus, Error> {
-        let bound = snapshot
-            .and_then(|s| s.status.as_ref()?.bound_volume_snapshot_content_name.clone())
-            .unwrap_or_default();
+        let bound = snapshot.and_then(|s| s.status.as_ref()?.bound_volume_snapshot_content_name.clone()).unwrap_or_default();
         let Some(original) = self.contents().get_opt(&bound).await.doing("reading the snapshot's content")? else {
             return Ok(self.failed(volume, Reason::SnapshotGone, format!("VolumeSnapshotContent {bound} is gone")));
         };
         let name = self.temporary(&volume.pvc);
-        let place = objects::Place {
-            name: &name,
-            owner: &self.owner,
-            config: &self.ctx.config,
-        };
-        let content = place
-            .content(&original)
-            .ok_or_else(|| Error::Missing(format!("VolumeSnapshotContent {bound} has no handle yet")))?;
-        expose::get_or_create(&self.contents(), &content)
-            .await
-            .doing("creating the static VolumeSnapshotContent")?;
+        let place = objects::Place { name: &name, owner: &self.owner, config: &self.ctx.config };
+        let content = place.content(&original).ok_or_else(|| Error::Missing(format!("VolumeSnapshotContent {bound} has no handle yet")))?;
+        expose::get_or_create(&self.contents(), &content).await.doing("creating the static VolumeSnapshotContent")?;
         let api = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.volumes_namespace);
-        expose::get_or_create(&api, &place.snapshot(&original))
-            .await
-            .doing("creating the clone's VolumeSnapshot")?;
+        expose::get_or_create(&api, &place.snapshot(&original)).await.doing("creating the clone's VolumeSnapshot")?;
         Ok(volume.clone())
     }
 
@@ -412,23 +328,15 @@ impl<'a> Work<'a> {
             Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
         };
         let name = self.temporary(&volume.pvc);
-        let place = objects::Place {
-            name: &name,
-            owner: &self.owner,
-            config: &self.ctx.config,
-        };
+        let place = objects::Place { name: &name, owner: &self.owner, config: &self.ctx.config };
         let restore_size = exposed.snapshot.as_ref().and_then(|s| s.status.as_ref()?.restore_size.clone());
         let affinity = self.affinity(&volume.pvc).await?;
         let preferred = self.ctx.world().last_node(&self.owner.namespace, &volume.pvc);
         let namespace = &self.ctx.config.volumes_namespace;
         let claim = place.clone_claim(&facts(snapshot), restore_size.as_deref(), class.as_deref())?;
-        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &claim)
-            .await
-            .doing("creating the clone")?;
+        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &claim).await.doing("creating the clone")?;
         let holder = place.holder(true, affinity.as_ref(), preferred.as_deref())?;
-        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &holder)
-            .await
-            .doing("creating the holder")?;
+        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &holder).await.doing("creating the holder")?;
         Ok(volume.clone())
     }
 
@@ -465,19 +373,14 @@ impl<'a> Work<'a> {
             Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
         };
         debug_assert!(claim.is_some(), "a run is decided from a bound claim");
-        let known = record::read(&self.records(), &chosen.location)
-            .await
-            .doing("reading the repository's record")?;
+        let known = record::read(&self.records(), &chosen.location).await.doing("reading the repository's record")?;
         let cut = volume.cut.ok_or_else(|| Error::Missing("the cut".into()))?;
         let name = names::run(&self.temporary(&volume.pvc), volume.attempt);
         let mut run = BorgRun::new(
             &name,
             BorgRunSpec {
                 node: node.clone(),
-                subject: Subject {
-                    namespace: self.owner.namespace.clone(),
-                    pvc: volume.pvc.clone(),
-                },
+                subject: Subject { namespace: self.owner.namespace.clone(), pvc: volume.pvc.clone() },
                 owner: self.owner.clone(),
                 repository: RunRepository {
                     name: chosen.name.clone(),
@@ -507,16 +410,8 @@ impl<'a> Work<'a> {
         expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace), &run)
             .await
             .doing("creating the BorgRun")?;
-        let durations = Durations {
-            clone: self.since(volume.since),
-            ..volume.durations.unwrap_or_default()
-        };
-        Ok(VolumeStatus {
-            node: Some(node),
-            run: Some(name),
-            durations: Some(durations),
-            ..self.enter(volume, VolumePhase::Queued)
-        })
+        let durations = Durations { clone: self.since(volume.since), ..volume.durations.unwrap_or_default() };
+        Ok(VolumeStatus { node: Some(node), run: Some(name), durations: Some(durations), ..self.enter(volume, VolumePhase::Queued) })
     }
 
     async fn find_run(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
@@ -524,11 +419,7 @@ impl<'a> Work<'a> {
         let runs: Api<BorgRun> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
         match runs.get_opt(&name).await.doing("looking for the BorgRun")? {
             Some(_) => Err(Error::Missing(format!("BorgRun {name} is there, but not yet in the cache"))),
-            None => Ok(self.failed(
-                volume,
-                Reason::Interrupted,
-                format!("BorgRun {name} was deleted before it had ended"),
-            )),
+            None => Ok(self.failed(volume, Reason::Interrupted, format!("BorgRun {name} was deleted before it had ended"))),
         }
     }
 
@@ -541,9 +432,7 @@ impl<'a> Work<'a> {
         let status = run.status.clone().unwrap_or_default();
         if let (Some(_), Some(cut)) = (outcome, volume.cut) {
             let location = &run.spec.repository.location;
-            record::write(&self.records(), location, status.repository_id.as_deref(), cut)
-                .await
-                .doing("recording the repository")?;
+            record::write(&self.records(), location, status.repository_id.as_deref(), cut).await.doing("recording the repository")?;
         }
         let durations = Durations {
             slot_wait: status.queued_at.zip(status.started_at).map(|(from, to)| seconds(to - from)),
@@ -559,12 +448,7 @@ impl<'a> Work<'a> {
         match (outcome, reason) {
             (Some(outcome), reason) => {
                 self.leave(&volume.pvc);
-                Ok(VolumeStatus {
-                    outcome: Some(outcome),
-                    reason,
-                    message: status.message,
-                    ..self.enter(&told, VolumePhase::Cleaning)
-                })
+                Ok(VolumeStatus { outcome: Some(outcome), reason, message: status.message, ..self.enter(&told, VolumePhase::Cleaning) })
             }
             (None, reason) => Ok(self.failed(&told, reason.unwrap_or(Reason::BorgFailed), message.unwrap_or_default())),
         }
@@ -577,7 +461,7 @@ impl<'a> Work<'a> {
     }
 
     /// The attempt has failed: cleaning comes next, and then a retry or the end.
-    pub fn failed(&self, volume: &VolumeStatus, reason: Reason, message: String) -> VolumeStatus {
+    pub fn failed(&self, volume: &VolumeStatus, reason: Reason, message: impl Into<String>) -> VolumeStatus {
         self.leave(&volume.pvc);
         let retry = match volume.attempt {
             0 => None,
@@ -585,7 +469,7 @@ impl<'a> Work<'a> {
         };
         VolumeStatus {
             reason: Some(reason),
-            message: Some(message.chars().take(4000).collect()),
+            message: Some(message.into().chars().take(4000).collect()),
             not_before: retry,
             outcome: retry.is_none().then_some(Outcome::Failed),
             ..self.enter(volume, VolumePhase::Cleaning)
@@ -594,16 +478,8 @@ impl<'a> Work<'a> {
 
     /// Everything temporary is gone: the end, or the wait for the next try.
     async fn finish(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
-        let durations = Durations {
-            clean: self.since(volume.since),
-            ..volume.durations.unwrap_or_default()
-        };
-        let mut done = VolumeStatus {
-            durations: Some(durations),
-            run: None,
-            since: Some(self.now),
-            ..volume.clone()
-        };
+        let durations = Durations { clean: self.since(volume.since), ..volume.durations.unwrap_or_default() };
+        let mut done = VolumeStatus { durations: Some(durations), run: None, since: Some(self.now), ..volume.clone() };
         if volume.outcome.is_none() {
             done.phase = VolumePhase::Waiting;
             return Ok(done);
@@ -611,8 +487,7 @@ impl<'a> Work<'a> {
         done.phase = VolumePhase::Finished;
         if let Some(name) = &volume.snapshot {
             if volume.cut.is_some() {
-                self.patch_snapshot(name, json!({"metadata": {"labels": {IN_FLIGHT: null}}}))
-                    .await?;
+                self.patch_snapshot(name, json!({"metadata": {"labels": {IN_FLIGHT: null}}})).await?;
             } else {
                 self.delete_uncut(name).await?;
             }
@@ -628,10 +503,7 @@ impl<'a> Work<'a> {
         if found.labels().get(names::OWNER_UID) != Some(&self.owner.uid) {
             return Ok(());
         }
-        let params = DeleteParams::default().preconditions(Preconditions {
-            uid: found.uid(),
-            resource_version: found.resource_version(),
-        });
+        let params = DeleteParams::default().preconditions(Preconditions { uid: found.uid(), resource_version: found.resource_version() });
         match self.snapshots().delete(name, &params).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(|_| ()).doing("deleting the snapshot that was not cut"),
@@ -641,17 +513,8 @@ impl<'a> Work<'a> {
 
 fn follow(volume: &VolumeStatus, exposed: &Exposed, phase: VolumePhase) -> VolumeStatus {
     let status = exposed.run.as_ref().and_then(|r| r.status.clone()).unwrap_or_default();
-    let since = if phase == volume.phase {
-        volume.since
-    } else {
-        status.started_at.or(volume.since)
-    };
-    VolumeStatus {
-        phase,
-        since,
-        progress: status.progress,
-        ..volume.clone()
-    }
+    let since = if phase == volume.phase { volume.since } else { status.started_at.or(volume.since) };
+    VolumeStatus { phase, since, progress: status.progress, ..volume.clone() }
 }
 
 /// What is written on a snapshot about its volume; defaults where it is not Borgherd's.

@@ -127,10 +127,7 @@ fn cutting(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
         return tell_or_wait(volume, snapshot_error(snapshot).map(|said| (Reason::SnapshotFailed, said)), at);
     }
     let said = snapshot_error(snapshot).unwrap_or("the storage has not answered");
-    Step::Fail(
-        Reason::SnapshotFailed,
-        format!("no snapshot was cut within {:?}: {said}", rules.timeouts.cut),
-    )
+    Step::Fail(Reason::SnapshotFailed, format!("no snapshot was cut within {:?}: {said}", rules.timeouts.cut))
 }
 
 /// Waits until `at`; what stands in the way is told first, once for each new wording.
@@ -153,10 +150,7 @@ fn cut(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
         return Step::Wait(Some(at));
     }
     let said = snapshot_error(snapshot).map(|s| format!(": {s}")).unwrap_or_default();
-    Step::Fail(
-        Reason::SnapshotNotReady,
-        format!("the snapshot was cut but not ready within {:?}{said}", rules.timeouts.ready),
-    )
+    Step::Fail(Reason::SnapshotNotReady, format!("the snapshot was cut but not ready within {:?}{said}", rules.timeouts.ready))
 }
 
 fn waiting(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
@@ -173,42 +167,27 @@ fn cloning(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
     }
     let (clone_at, clone_passed) = rules.deadline(volume.since, rules.timeouts.clone);
     let exposed = &seen.exposed;
-    let ready = exposed
-        .snapshot
-        .as_ref()
-        .is_some_and(|s| s.status.as_ref().and_then(|s| s.ready_to_use) == Some(true));
+    let ready = exposed.snapshot.as_ref().is_some_and(|s| s.status.as_ref().and_then(|s| s.ready_to_use) == Some(true));
     match (exposed.bound_volume(), exposed.mounted_on()) {
-        (Some(pv), Some((node, holder))) => Step::Run {
-            node: node.into(),
-            holder: holder.into(),
-            pv: pv.into(),
-        },
+        (Some(pv), Some((node, holder))) => Step::Run { node: node.into(), holder: holder.into(), pv: pv.into() },
         (Some(_), None) => {
             let (at, passed) = rules.deadline(volume.since, rules.timeouts.clone + rules.timeouts.holder);
             match (passed, exposed.unschedulable()) {
                 (false, said) => tell_or_wait(volume, said.map(|said| (Reason::HolderUnschedulable, said)), at),
                 (true, Some(said)) => Step::Fail(Reason::HolderUnschedulable, format!("no node can mount the clone: {said}")),
-                (true, None) => Step::Fail(
-                    Reason::HolderNotStarted,
-                    format!("the clone was not mounted within {:?}", rules.timeouts.holder),
-                ),
+                (true, None) => {
+                    Step::Fail(Reason::HolderNotStarted, format!("the clone was not mounted within {:?}", rules.timeouts.holder))
+                }
             }
         }
         (None, _) if clone_passed => match (exposed.unschedulable(), exposed.snapshot_error()) {
             (Some(said), _) => Step::Fail(Reason::HolderUnschedulable, format!("no node can mount the clone: {said}")),
             (None, Some(said)) => Step::Fail(Reason::CloneNotBound, format!("the snapshot cannot be cloned: {said}")),
-            (None, None) => Step::Fail(
-                Reason::CloneNotBound,
-                format!("the clone was not bound within {:?}", rules.timeouts.clone),
-            ),
+            (None, None) => Step::Fail(Reason::CloneNotBound, format!("the clone was not bound within {:?}", rules.timeouts.clone)),
         },
         (None, _) if exposed.content.is_none() || exposed.snapshot.is_none() => Step::CloneSnapshot,
         (None, _) if ready && (exposed.claim.is_none() || exposed.holder.is_none()) => Step::Clone,
-        (None, _) => tell_or_wait(
-            volume,
-            exposed.unschedulable().map(|said| (Reason::HolderUnschedulable, said)),
-            clone_at,
-        ),
+        (None, _) => tell_or_wait(volume, exposed.unschedulable().map(|said| (Reason::HolderUnschedulable, said)), clone_at),
     }
 }
 
@@ -218,11 +197,7 @@ fn running(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
     if status.phase.is_final() {
         return Step::Conclude;
     }
-    let phase = if status.phase == RunPhase::Running {
-        VolumePhase::Archiving
-    } else {
-        VolumePhase::Queued
-    };
+    let phase = if status.phase == RunPhase::Running { VolumePhase::Archiving } else { VolumePhase::Queued };
     if phase != volume.phase || status.progress != volume.progress {
         return Step::Follow(phase);
     }
@@ -231,17 +206,11 @@ fn running(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
     }
     let overdue = run.spec.deadline + chrono::Duration::minutes(2);
     if rules.now >= overdue {
-        return Step::Fail(
-            Reason::DeadlineExceeded,
-            "the run did not end by its deadline, nor did its agent say so".into(),
-        );
+        return Step::Fail(Reason::DeadlineExceeded, "the run did not end by its deadline, nor did its agent say so".into());
     }
     let (queue_at, queue_passed) = rules.deadline(volume.since, rules.timeouts.queue);
     if phase == VolumePhase::Queued && queue_passed {
-        return Step::Fail(
-            Reason::DeadlineExceeded,
-            format!("the run had no slot within {:?}", rules.timeouts.queue),
-        );
+        return Step::Fail(Reason::DeadlineExceeded, format!("the run had no slot within {:?}", rules.timeouts.queue));
     }
     let check = rules.now + chrono::Duration::from_std(rules.agent_check).unwrap_or_default();
     Step::Wait(Some(check.min(queue_at).min(overdue)))
@@ -267,11 +236,7 @@ pub fn ended(run: &BorgRun) -> (Option<Outcome>, Option<Reason>, Option<String>)
     let status = run.status.clone().unwrap_or_default();
     match status.phase {
         RunPhase::Succeeded => (Some(Outcome::Succeeded), None, None),
-        RunPhase::Incomplete => (
-            Some(Outcome::Incomplete),
-            status.reason.or(Some(Reason::FilesUnreadable)),
-            status.message,
-        ),
+        RunPhase::Incomplete => (Some(Outcome::Incomplete), status.reason.or(Some(Reason::FilesUnreadable)), status.message),
         RunPhase::Failed | RunPhase::Pending | RunPhase::Queued | RunPhase::Running => {
             (None, status.reason.or(Some(Reason::BorgFailed)), status.message)
         }

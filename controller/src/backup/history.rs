@@ -16,9 +16,7 @@ fn expired<'a>(backups: &mut [&'a Backup], config: &Config, now: DateTime<Utc>) 
     backups.sort_by_key(|b| std::cmp::Reverse(created(*b)));
     let phase = |b: &Backup| b.status.as_ref().map(|s| s.phase).unwrap_or_default();
     let newest_success = backups.iter().position(|b| phase(b) == BackupPhase::Succeeded);
-    let newest_failure = backups
-        .iter()
-        .position(|b| matches!(phase(b), BackupPhase::Failed | BackupPhase::PartiallyFailed));
+    let newest_failure = backups.iter().position(|b| matches!(phase(b), BackupPhase::Failed | BackupPhase::PartiallyFailed));
     let old = now - chrono::Duration::from_std(config.history_age).unwrap_or_default();
     let goes = |(i, b): &(usize, &&'a Backup)| {
         let beyond = *i >= config.history_count || created(**b).is_some_and(|at| at < old);
@@ -33,10 +31,7 @@ pub async fn sweep(ctx: &Context) -> Result<usize, kube::Error> {
     let backups: Vec<Backup> = Api::all(ctx.client.clone()).list(&ListParams::default()).await?.items;
     let mut groups: HashMap<(String, Vec<String>), Vec<&Backup>> = HashMap::new();
     for backup in backups.iter().filter(|b| b.status.as_ref().is_some_and(|s| s.phase.is_final())) {
-        groups
-            .entry((backup.namespace().unwrap_or_default(), backup.spec.volumes.clone()))
-            .or_default()
-            .push(backup);
+        groups.entry((backup.namespace().unwrap_or_default(), backup.spec.volumes.clone())).or_default().push(backup);
     }
     let mut deleted = 0;
     for group in groups.values_mut() {
@@ -47,11 +42,9 @@ pub async fn sweep(ctx: &Context) -> Result<usize, kube::Error> {
     }
     let old = now - chrono::Duration::from_std(ctx.config.history_age).unwrap_or_default();
     let restores: Vec<Restore> = Api::all(ctx.client.clone()).list(&ListParams::default()).await?.items;
-    for restore in restores.iter().filter(|r| {
-        r.status
-            .as_ref()
-            .is_some_and(|s| s.phase.is_final() && s.finished_at.is_some_and(|at| at < old))
-    }) {
+    for restore in
+        restores.iter().filter(|r| r.status.as_ref().is_some_and(|s| s.phase.is_final() && s.finished_at.is_some_and(|at| at < old)))
+    {
         delete(ctx, restore).await?;
         deleted += 1;
     }
@@ -63,10 +56,7 @@ where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    let params = DeleteParams::default().preconditions(Preconditions {
-        uid: object.uid(),
-        resource_version: None,
-    });
+    let params = DeleteParams::default().preconditions(Preconditions { uid: object.uid(), resource_version: None });
     match api.delete(&object.name_any(), &params).await {
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
         other => other.map(|_| ()),

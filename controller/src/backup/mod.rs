@@ -23,7 +23,7 @@ use std::time::Duration;
 use tracing::{Instrument, info_span, warn};
 
 /// Looked at again at the latest: watches lose events.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 /// Passes in one reconcile; each is one step for every volume.
 const PASSES: usize = 16;
 
@@ -37,9 +37,7 @@ pub async fn reconcile(backup: Arc<Backup>, ctx: Arc<Context>) -> Result<Action,
     let span = info_span!("backup", namespace = backup.namespace(), name = backup.name_any(), uid);
     let next = lead(Backup::clone(&backup), &ctx).instrument(span).await?;
     ctx.went_well(&uid);
-    let wait = next.map_or(RESYNC, |at| {
-        (at - (ctx.clock)()).to_std().unwrap_or_default() + Duration::from_millis(50)
-    });
+    let wait = next.map_or(RESYNC, |at| (at - (ctx.clock)()).to_std().unwrap_or_default() + Duration::from_millis(50));
     Ok(Action::requeue(wait.min(RESYNC)))
 }
 
@@ -65,39 +63,28 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
         if !may_cut(&work, &before) {
             return Ok(Some(work.now + chrono::Duration::seconds(2)));
         }
-        let rules = Rules {
-            timeouts: ctx.config.timeouts,
-            agent_check: lost::AGENT_CHECK,
-            now: work.now,
-        };
+        let rules = Rules { timeouts: ctx.config.timeouts, agent_check: lost::AGENT_CHECK, now: work.now };
         let mut steps = Vec::with_capacity(before.len());
         for (volume, prepared) in before.iter().zip(&prepared) {
             let seen = observe(&work, volume, prepared.is_some()).await?;
             steps.push((decide(volume, &seen, &rules), seen));
         }
-        wait = steps
-            .iter()
-            .filter_map(|(step, _)| if let Step::Wait(at) = step { *at } else { None })
-            .min();
+        wait = steps.iter().filter_map(|(step, _)| if let Step::Wait(at) = step { *at } else { None }).min();
         if steps.iter().all(|(step, _)| matches!(step, Step::Wait(_))) {
             break;
         }
         let asked = steps.iter().any(|(step, _)| is_asked_for(step));
-        let applied = before
-            .iter()
-            .zip(steps)
-            .zip(&mut prepared)
-            .map(|((volume, (step, seen)), prepared)| {
-                let work = &work;
-                async move { work.apply(volume, &seen, step, prepared).await }
-            });
+        let applied = before.iter().zip(steps).zip(&mut prepared).map(|((volume, (step, seen)), prepared)| {
+            let work = &work;
+            async move { work.apply(volume, &seen, step, prepared).await }
+        });
         let results = join_all(applied).await;
         let (next, failure) = settle(&before, results);
         let changed = next != before || backup.status.is_none();
         if changed {
             report::transitions(&work, &before, &next).await;
             let written = status::write(&ctx.client, &backup, status::summary(backup.status.as_ref(), next, work.now)).await?;
-            report::ended(&work, &written).await;
+            report::ended(&work, &written);
             backup = written;
         }
         if let Some(failure) = failure {
@@ -152,10 +139,7 @@ async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool) -> Resu
     Ok(Seen {
         archive: wants_archive(work, &volume.pvc),
         prepared,
-        snapshot: volume
-            .snapshot
-            .as_deref()
-            .and_then(|s| stores::get(&ctx.stores.snapshots, Some(&work.owner.namespace), s)),
+        snapshot: volume.snapshot.as_deref().and_then(|s| stores::get(&ctx.stores.snapshots, Some(&work.owner.namespace), s)),
         exposed,
         lost,
     })
@@ -164,11 +148,6 @@ async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool) -> Resu
 /// A person who asks gets an archive; the schedule respects that a volume is never archived.
 fn wants_archive(work: &Work<'_>, pvc: &str) -> bool {
     let spec = &work.backup.spec;
-    let never = || {
-        work.ctx
-            .world()
-            .policy(&work.owner.namespace, pvc)
-            .is_ok_and(|p| p.archive == ArchiveWhen::Never)
-    };
+    let never = || work.ctx.world().policy(&work.owner.namespace, pvc).is_ok_and(|p| p.archive == ArchiveWhen::Never);
     spec.archive && (spec.trigger == Trigger::Manual || !never())
 }

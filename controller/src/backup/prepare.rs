@@ -35,19 +35,13 @@ pub async fn check(work: &Work<'_>, volume: &VolumeStatus) -> Result<Result<Prep
         }));
     };
     if let Some(exclusion) = policy::exclusion(&claim) {
-        return Ok(Err(Unusable {
-            reason: Reason::VolumeNotSupported,
-            message: format!("PVC {}: {exclusion}", volume.pvc),
-        }));
+        return Ok(Err(Unusable { reason: Reason::VolumeNotSupported, message: format!("PVC {}: {exclusion}", volume.pvc) }));
     }
     let policy = match work.ctx.world().policy(namespace, &volume.pvc) {
         Ok(policy) => policy,
         Err(problems) => {
             let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            return Ok(Err(Unusable {
-                reason: Reason::Invalid,
-                message,
-            }));
+            return Ok(Err(Unusable { reason: Reason::Invalid, message }));
         }
     };
     let name = claim.spec.as_ref().and_then(|s| s.volume_name.clone()).unwrap_or_default();
@@ -55,23 +49,14 @@ pub async fn check(work: &Work<'_>, volume: &VolumeStatus) -> Result<Result<Prep
     let pv = volumes.get_opt(&name).await.doing("reading the PersistentVolume")?;
     let Some(driver) = pv.and_then(|v| Some(v.spec?.csi?.driver)) else {
         let message = format!("PVC {} is not of a CSI driver, so it cannot be snapshotted", volume.pvc);
-        return Ok(Err(Unusable {
-            reason: Reason::VolumeNotSupported,
-            message,
-        }));
+        return Ok(Err(Unusable { reason: Reason::VolumeNotSupported, message }));
     };
-    Ok(
-        choose_class(&work.ctx.stores.classes.state(), policy.snapshot_class.as_deref(), &driver)
-            .map(|class| prepared(work, &claim, class)),
-    )
+    Ok(choose_class(&work.ctx.stores.classes.state(), policy.snapshot_class.as_deref(), &driver).map(|class| prepared(work, &claim, class)))
 }
 
 /// The class named; else the driver's default; else its only one.
 fn choose_class(all: &[Arc<VolumeSnapshotClass>], wanted: Option<&str>, driver: &str) -> Result<String, Unusable> {
-    let unusable = |message: String| Unusable {
-        reason: Reason::SnapshotClassNotFound,
-        message,
-    };
+    let unusable = |message: String| Unusable { reason: Reason::SnapshotClassNotFound, message };
     let of_driver: Vec<_> = all.iter().filter(|c| c.spec.driver == driver).collect();
     let list = || match of_driver.iter().map(|c| c.name_any()).collect::<Vec<_>>() {
         names if names.is_empty() => "there is none".to_owned(),
@@ -83,10 +68,7 @@ fn choose_class(all: &[Arc<VolumeSnapshotClass>], wanted: Option<&str>, driver: 
     if let Some(wanted) = wanted {
         return match of_driver.iter().find(|c| c.name_any() == wanted) {
             Some(found) => Ok(found.name_any()),
-            None => Err(unusable(format!(
-                "there is no VolumeSnapshotClass {wanted} of driver {driver}; {}",
-                list()
-            ))),
+            None => Err(unusable(format!("there is no VolumeSnapshotClass {wanted} of driver {driver}; {}", list()))),
         };
     }
     let is_default = |c: &&&Arc<VolumeSnapshotClass>| c.annotations().get(DEFAULT_CLASS).map(String::as_str) == Some("true");
@@ -104,10 +86,7 @@ fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String) -> Pr
     let pvc = claim.name_any();
     let name = names::snapshot(&pvc, &work.owner.uid, named_at(work.backup));
     let spec = claim.spec.clone().unwrap_or_default();
-    let size = spec
-        .resources
-        .and_then(|r| r.requests?.get("storage").map(|q| q.0.clone()))
-        .unwrap_or_default();
+    let size = spec.resources.and_then(|r| r.requests?.get("storage").map(|q| q.0.clone())).unwrap_or_default();
     let facts = VolumeFacts {
         cluster_uid: work.ctx.cluster_uid.clone(),
         backup_uid: work.owner.uid.clone(),
@@ -142,10 +121,7 @@ fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String) -> Pr
             ..ObjectMeta::default()
         },
         spec: VolumeSnapshotSpec {
-            source: VolumeSnapshotSource {
-                persistent_volume_claim_name: Some(pvc),
-                volume_snapshot_content_name: None,
-            },
+            source: VolumeSnapshotSource { persistent_volume_claim_name: Some(pvc), volume_snapshot_content_name: None },
             volume_snapshot_class_name: Some(class.clone()),
         },
         status: None,

@@ -30,10 +30,7 @@ fn went_well(volume: &VolumeStatus) -> bool {
 async fn failure(work: &Work<'_>, volume: &VolumeStatus) {
     let reason = volume.reason.map(|r| r.to_string()).unwrap_or_default();
     let message = volume.message.clone().unwrap_or_default();
-    let again = volume
-        .not_before
-        .map(|at| format!(" (try {}; again at {})", volume.attempt, at.format("%H:%M:%SZ")))
-        .unwrap_or_default();
+    let again = volume.not_before.map(|at| format!(" (try {}; again at {})", volume.attempt, at.format("%H:%M:%SZ"))).unwrap_or_default();
     warn!(pvc = volume.pvc, reason, message, attempt = volume.attempt, "volume failed");
     let note = format!("{}: {message}{again}", volume.pvc);
     work.ctx.metrics.attempt_failed(volume);
@@ -48,10 +45,9 @@ async fn success(work: &Work<'_>, volume: &VolumeStatus) {
     let (reason, note) = match (volume.outcome, &volume.archive) {
         (Some(Outcome::Superseded), _) => ("Superseded", volume.message.clone().unwrap_or_default()),
         (Some(Outcome::Succeeded), Some(archive)) => ("Archived", format!("{}: archive {archive}", volume.pvc)),
-        (Some(Outcome::Succeeded), None) => (
-            "SnapshotTaken",
-            format!("{}: snapshot {}", volume.pvc, volume.snapshot.as_deref().unwrap_or_default()),
-        ),
+        (Some(Outcome::Succeeded), None) => {
+            ("SnapshotTaken", format!("{}: snapshot {}", volume.pvc, volume.snapshot.as_deref().unwrap_or_default()))
+        }
         (Some(Outcome::Incomplete | Outcome::Failed) | None, _) => return,
     };
     work.ctx.events.normal(&events::about(work.backup), "Backup", reason, &note).await;
@@ -62,15 +58,12 @@ async fn waits_with_a_problem(work: &Work<'_>, old: &VolumeStatus, new: &VolumeS
     let told = new.phase == VolumePhase::Cutting && new.message.is_some() && old.message != new.message;
     if told {
         let note = format!("{}: {}", new.pvc, new.message.as_deref().unwrap_or_default());
-        work.ctx
-            .events
-            .warning(&events::about(work.backup), "Backup", "SnapshotFailed", &note)
-            .await;
+        work.ctx.events.warning(&events::about(work.backup), "Backup", "SnapshotFailed", &note).await;
     }
 }
 
 /// Tells that the whole Backup has ended.
-pub async fn ended(work: &Work<'_>, backup: &Backup) {
+pub fn ended(work: &Work<'_>, backup: &Backup) {
     let Some(status) = backup.status.as_ref().filter(|s| s.phase.is_final()) else {
         return;
     };

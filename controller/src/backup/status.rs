@@ -19,15 +19,11 @@ pub fn summary(before: Option<&BackupStatus>, volumes: Vec<VolumeStatus>, now: D
         _ if volumes.iter().any(|v| v.phase > VolumePhase::Cut) => BackupPhase::Archiving,
         _ => BackupPhase::Snapshotting,
     };
-    let told = volumes
-        .iter()
-        .find(|v| v.reason.is_some() && !matches!(v.outcome, Some(Outcome::Succeeded | Outcome::Superseded)));
+    let told = volumes.iter().find(|v| v.reason.is_some() && !matches!(v.outcome, Some(Outcome::Succeeded | Outcome::Superseded)));
     BackupStatus {
         phase,
         reason: told.and_then(|v| v.reason),
-        message: told
-            .and_then(|v| Some(format!("{}: {}", v.pvc, v.message.as_deref()?)))
-            .map(|m| m.chars().take(4000).collect()),
+        message: told.and_then(|v| Some(format!("{}: {}", v.pvc, v.message.as_deref()?))).map(|m| m.chars().take(4000).collect()),
         started_at: before.and_then(|b| b.started_at).or(Some(now)),
         finished_at: before.and_then(|b| b.finished_at).or(finished.then_some(now)),
         volumes,
@@ -38,10 +34,7 @@ pub fn summary(before: Option<&BackupStatus>, volumes: Vec<VolumeStatus>, now: D
 pub fn volumes(backup: &Backup) -> Vec<VolumeStatus> {
     let known = backup.status.as_ref().map(|s| s.volumes.as_slice()).unwrap_or_default();
     let of = |pvc: &String| {
-        known.iter().find(|v| v.pvc == *pvc).cloned().unwrap_or_else(|| VolumeStatus {
-            pvc: pvc.clone(),
-            ..VolumeStatus::default()
-        })
+        known.iter().find(|v| v.pvc == *pvc).cloned().unwrap_or_else(|| VolumeStatus { pvc: pvc.clone(), ..VolumeStatus::default() })
     };
     backup.spec.volumes.iter().map(of).collect()
 }
@@ -49,13 +42,8 @@ pub fn volumes(backup: &Backup) -> Vec<VolumeStatus> {
 /// Writes `status`; what comes back carries the new resourceVersion.
 pub async fn write(client: &Client, backup: &Backup, status: BackupStatus) -> Result<Backup, Error> {
     let api: Api<Backup> = Api::namespaced(client.clone(), &backup.namespace().unwrap_or_default());
-    let next = Backup {
-        status: Some(status),
-        ..backup.clone()
-    };
-    api.replace_status(&backup.name_any(), &PostParams::default(), &next)
-        .await
-        .doing("writing the Backup's status")
+    let next = Backup { status: Some(status), ..backup.clone() };
+    api.replace_status(&backup.name_any(), &PostParams::default(), &next).await.doing("writing the Backup's status")
 }
 
 #[cfg(test)]
@@ -65,14 +53,7 @@ mod tests {
 
     fn volume(phase: VolumePhase, outcome: Option<Outcome>) -> VolumeStatus {
         let reason = (outcome == Some(Outcome::Failed)).then_some(Reason::BorgFailed);
-        VolumeStatus {
-            pvc: "data".into(),
-            phase,
-            outcome,
-            reason,
-            message: reason.map(|_| "no".into()),
-            ..VolumeStatus::default()
-        }
+        VolumeStatus { pvc: "data".into(), phase, outcome, reason, message: reason.map(|_| "no".into()), ..VolumeStatus::default() }
     }
 
     #[test]
@@ -88,17 +69,11 @@ mod tests {
             (vec![incomplete], BackupPhase::Failed),
             (vec![ok.clone(), volume(VolumePhase::Cutting, None)], BackupPhase::Archiving),
             (vec![volume(VolumePhase::Cutting, None)], BackupPhase::Snapshotting),
-            (
-                vec![volume(VolumePhase::Cleaning, Some(Outcome::Succeeded))],
-                BackupPhase::Archiving,
-            ),
+            (vec![volume(VolumePhase::Cleaning, Some(Outcome::Succeeded))], BackupPhase::Archiving),
         ];
         for (volumes, expected) in cases {
             assert_eq!(summary(None, volumes.clone(), DateTime::default()).phase, expected, "{volumes:?}");
         }
-        assert_eq!(
-            summary(None, vec![ok, bad], DateTime::default()).message.as_deref(),
-            Some("data: no")
-        );
+        assert_eq!(summary(None, vec![ok, bad], DateTime::default()).message.as_deref(), Some("data: no"));
     }
 }

@@ -18,14 +18,7 @@ use std::sync::Arc;
 pub async fn step(ctx: &Context, exposed: &Exposed) -> Result<bool, kube::Error> {
     let volumes = &ctx.config.volumes_namespace;
     let client = &ctx.client;
-    let Exposed {
-        content,
-        snapshot,
-        claim,
-        volume,
-        holder,
-        run,
-    } = exposed;
+    let Exposed { content, snapshot, claim, volume, holder, run } = exposed;
     if let Some(run) = run {
         delete(&Api::namespaced(client.clone(), &ctx.config.namespace), run).await?;
     }
@@ -37,28 +30,14 @@ pub async fn step(ctx: &Context, exposed: &Exposed) -> Result<bool, kube::Error>
     }
     if let Some(claim) = claim {
         if let Some(name) = claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()) {
-            own_volume(
-                client,
-                name,
-                claim.metadata.labels.as_ref(),
-                claim.metadata.annotations.as_ref(),
-                volume.as_ref(),
-            )
-            .await?;
+            own_volume(client, name, claim.metadata.labels.as_ref(), claim.metadata.annotations.as_ref(), volume.as_ref()).await?;
         }
         delete(&Api::namespaced(client.clone(), volumes), claim).await?;
         return Ok(false);
     }
     if let Some(volume) = volume {
         // Released: with `Delete` the provisioner removes it; it may have been `Retain` for a handover that failed.
-        own_volume(
-            client,
-            &volume.name_any(),
-            volume.metadata.labels.as_ref(),
-            volume.metadata.annotations.as_ref(),
-            Some(volume),
-        )
-        .await?;
+        own_volume(client, &volume.name_any(), volume.metadata.labels.as_ref(), volume.metadata.annotations.as_ref(), Some(volume)).await?;
         return Ok(false);
     }
     if let Some(snapshot) = snapshot {
@@ -86,10 +65,7 @@ pub async fn own_volume(
     }
     let patch = json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": {"persistentVolumeReclaimPolicy": "Delete"}});
     let api: Api<PersistentVolume> = Api::all(client.clone());
-    let params = PatchParams {
-        field_manager: Some(CONTROLLER.into()),
-        ..PatchParams::default()
-    };
+    let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
     gone_is_fine(api.patch(name, &params, &Patch::Merge(patch)).await.map(|_| ()))
 }
 
@@ -102,10 +78,7 @@ where
     if !ours || object.meta().deletion_timestamp.is_some() {
         return Ok(());
     }
-    let params = DeleteParams::default().preconditions(Preconditions {
-        uid: object.uid(),
-        resource_version: None,
-    });
+    let params = DeleteParams::default().preconditions(Preconditions { uid: object.uid(), resource_version: None });
     gone_is_fine(api.delete(&object.name_any(), &params).await.map(|_| ()))
 }
 

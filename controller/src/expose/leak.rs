@@ -46,10 +46,7 @@ async fn listing(ctx: &Context) -> Result<HashMap<Key, Exposed>, kube::Error> {
         let key = key(&holder, holder.name_any());
         all.entry(key).or_default().holder = Some(holder.into());
     }
-    for claim in Api::<PersistentVolumeClaim>::namespaced(client.clone(), volumes)
-        .list(&params)
-        .await?
-    {
+    for claim in Api::<PersistentVolumeClaim>::namespaced(client.clone(), volumes).list(&params).await? {
         let key = key(&claim, claim.name_any());
         all.entry(key).or_default().claim = Some(claim.into());
     }
@@ -62,24 +59,13 @@ async fn listing(ctx: &Context) -> Result<HashMap<Key, Exposed>, kube::Error> {
         all.entry(key).or_default().content = Some(content.into());
     }
     for volume in Api::<PersistentVolume>::all(client.clone()).list(&params).await? {
-        let claim = volume
-            .spec
-            .as_ref()
-            .and_then(|s| s.claim_ref.as_ref())
-            .and_then(|c| c.name.clone())
-            .unwrap_or_default();
+        let claim = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref()).and_then(|c| c.name.clone()).unwrap_or_default();
         let key = key(&volume, claim);
         all.entry(key).or_default().volume = Some(volume.into());
     }
-    for run in Api::<BorgRun>::namespaced(client.clone(), &ctx.config.namespace)
-        .list(&params)
-        .await?
-    {
+    for run in Api::<BorgRun>::namespaced(client.clone(), &ctx.config.namespace).list(&params).await? {
         // A run is named after its volume with the attempt behind it.
-        let name = run
-            .name_any()
-            .rsplit_once('-')
-            .map_or_else(|| run.name_any(), |(name, _)| name.to_owned());
+        let name = run.name_any().rsplit_once('-').map_or_else(|| run.name_any(), |(name, _)| name.to_owned());
         let key = key(&run, name);
         all.entry(key).or_default().run = Some(run.into());
     }

@@ -60,14 +60,7 @@ impl Exposed {
 
     /// Nothing is there any more.
     pub fn is_empty(&self) -> bool {
-        let Self {
-            content,
-            snapshot,
-            claim,
-            volume,
-            holder,
-            run,
-        } = self;
+        let Self { content, snapshot, claim, volume, holder, run } = self;
         content.is_none() && snapshot.is_none() && claim.is_none() && volume.is_none() && holder.is_none() && run.is_none()
     }
 
@@ -100,12 +93,7 @@ impl Exposed {
 
 /// Labels and annotations that everything temporary carries.
 pub fn marks(owner: &Owner) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
-    let Owner {
-        kind,
-        namespace,
-        name,
-        uid,
-    } = owner;
+    let Owner { kind, namespace, name, uid } = owner;
     (
         BTreeMap::from([(TEMPORARY.into(), "true".into()), (OWNER_UID.into(), uid.clone())]),
         BTreeMap::from([(OWNER.into(), format!("{kind}/{namespace}/{name}"))]),

@@ -41,9 +41,7 @@ impl Place<'_> {
     /// Of the original's annotations and labels only the snapshot controller's own go along, without its in-progress marks.
     pub fn content(self, original: &VolumeSnapshotContent) -> Option<VolumeSnapshotContent> {
         let status = original.status.as_ref();
-        let handle = status
-            .and_then(|s| s.snapshot_handle.clone())
-            .or_else(|| original.spec.source.snapshot_handle.clone())?;
+        let handle = status.and_then(|s| s.snapshot_handle.clone()).or_else(|| original.spec.source.snapshot_handle.clone())?;
         let keep = |from: &BTreeMap<String, String>| -> BTreeMap<String, String> {
             from.iter()
                 .filter(|(key, _)| key.starts_with(PREFIX) && !key.ends_with("-being-created") && !key.ends_with("-being-deleted"))
@@ -58,10 +56,7 @@ impl Place<'_> {
             spec: VolumeSnapshotContentSpec {
                 deletion_policy: "Retain".into(),
                 driver: original.spec.driver.clone(),
-                source: VolumeSnapshotContentSource {
-                    snapshot_handle: Some(handle),
-                    volume_handle: None,
-                },
+                source: VolumeSnapshotContentSource { snapshot_handle: Some(handle), volume_handle: None },
                 source_volume_mode: original.spec.source_volume_mode.clone(),
                 volume_snapshot_class_name: original.spec.volume_snapshot_class_name.clone(),
                 volume_snapshot_ref: SnapshotRef {
@@ -104,9 +99,8 @@ impl Place<'_> {
             clone_mode(&facts.access_modes),
         )?;
         if let Some(spec) = claim.spec.as_mut() {
-            spec.data_source = Some(serde_json::from_value(
-                json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": self.name}),
-            )?);
+            spec.data_source =
+                Some(serde_json::from_value(json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": self.name}))?);
         }
         Ok(claim)
     }
@@ -117,11 +111,7 @@ impl Place<'_> {
         if let Some(class) = class {
             spec["storageClassName"] = json!(class);
         }
-        Ok(PersistentVolumeClaim {
-            metadata: self.metadata(true),
-            spec: Some(serde_json::from_value(spec)?),
-            status: None,
-        })
+        Ok(PersistentVolumeClaim { metadata: self.metadata(true), spec: Some(serde_json::from_value(spec)?), status: None })
     }
 
     /// The pod that makes the kubelet mount the claim. It runs under Pod Security "restricted" and does nothing.
@@ -134,13 +124,7 @@ impl Place<'_> {
             let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
             node_affinity["preferredDuringSchedulingIgnoredDuringExecution"] = json!([{"weight": 100, "preference": term}]);
         }
-        let pull_secrets: Vec<_> = self
-            .config
-            .holder_pull_secrets
-            .iter()
-            .filter(|s| !s.is_empty())
-            .map(|s| json!({"name": s}))
-            .collect();
+        let pull_secrets: Vec<_> = self.config.holder_pull_secrets.iter().filter(|s| !s.is_empty()).map(|s| json!({"name": s})).collect();
         let spec = json!({
             "restartPolicy": "Never",
             "automountServiceAccountToken": false,
@@ -160,22 +144,14 @@ impl Place<'_> {
             }],
             "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": self.name, "readOnly": read_only}}],
         });
-        Ok(Pod {
-            metadata: self.metadata(true),
-            spec: Some(serde_json::from_value(spec)?),
-            status: None,
-        })
+        Ok(Pod { metadata: self.metadata(true), spec: Some(serde_json::from_value(spec)?), status: None })
     }
 }
 
 /// RWO if the source has RWO or RWOP (a clone is used by one pod), else its first mode.
 pub fn clone_mode(modes: &[String]) -> &str {
     let single = modes.iter().any(|m| m == "ReadWriteOnce" || m == "ReadWriteOncePod");
-    if single {
-        "ReadWriteOnce"
-    } else {
-        modes.first().map_or("ReadWriteOnce", String::as_str)
-    }
+    if single { "ReadWriteOnce" } else { modes.first().map_or("ReadWriteOnce", String::as_str) }
 }
 
 /// The larger of two quantities; one that cannot be read loses.
@@ -208,12 +184,8 @@ pub fn bytes(quantity: &str) -> Option<u64> {
         exponent => format!("1{exponent}").parse().ok()?,
     };
     let value = number.parse::<f64>().ok()? * factor;
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a size in bytes is positive and far below 2^64"
-    )]
-    (value >= 0.0 && value < 1e19).then_some(value.ceil() as u64)
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size in bytes is positive and far below 2^64")]
+    (0.0..1e19).contains(&value).then_some(value.ceil() as u64)
 }
 
 #[cfg(test)]

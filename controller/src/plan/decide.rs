@@ -74,8 +74,7 @@ pub fn decide(namespace: &str, space: &Space, defaults: &Annotations, now: DateT
         plan.next = [plan.next, due.next].into_iter().flatten().min();
         if let Some(scheduled) = due.now {
             let archived = past.iter().filter_map(|p| p.archive_scheduled).max();
-            plan.backups
-                .push(planned(namespace, &group, archived.unwrap_or(created), scheduled));
+            plan.backups.push(planned(namespace, &group, archived.unwrap_or(created), scheduled));
         }
     }
     plan
@@ -88,11 +87,7 @@ fn groups<'a>(namespace: &str, space: &'a Space, defaults: &Annotations, plan: &
         if !effective.values.contains_key(&Key::Schedule) {
             continue;
         }
-        let named = effective
-            .values
-            .get(&Key::Group)
-            .map(|(group, _)| group.clone())
-            .filter(|g| !g.is_empty());
+        let named = effective.values.get(&Key::Group).map(|(group, _)| group.clone()).filter(|g| !g.is_empty());
         let (kind, name) = named.map_or_else(|| ("pvc", pvc.clone()), |group| ("group", group));
         match policy::resolve(namespace, &name, &effective) {
             Err(problems) => {
@@ -102,16 +97,7 @@ fn groups<'a>(namespace: &str, space: &'a Space, defaults: &Annotations, plan: &
             Ok(policy) => {
                 let when = policy.schedule.as_ref().map(ToString::to_string).unwrap_or_default();
                 let key = (format!("{kind}/{name}"), when, policy.time_zone.name().to_owned());
-                groups
-                    .entry(key)
-                    .or_insert_with(|| Group {
-                        kind,
-                        name,
-                        policy,
-                        claims: vec![],
-                    })
-                    .claims
-                    .push((pvc, claim));
+                groups.entry(key).or_insert_with(|| Group { kind, name, policy, claims: vec![] }).claims.push((pvc, claim));
             }
         }
     }
@@ -120,12 +106,7 @@ fn groups<'a>(namespace: &str, space: &'a Space, defaults: &Annotations, plan: &
 
 fn planned(namespace: &str, group: &Group<'_>, archived: DateTime<Utc>, scheduled: DateTime<Utc>) -> Planned {
     let uids: Vec<String> = group.claims.iter().map(|(_, c)| c.uid.clone()).collect();
-    let subject = BackupSubject {
-        kind: group.kind,
-        namespace,
-        name: &group.name,
-        uids: &uids,
-    };
+    let subject = BackupSubject { kind: group.kind, namespace, name: &group.name, uids: &uids };
     let archive = match &group.policy.archive {
         ArchiveWhen::EveryBackup => true,
         ArchiveWhen::Never => false,
@@ -152,19 +133,13 @@ mod tests {
         Claim {
             uid: format!("uid-{created}"),
             created: at(created),
-            annotations: annotations
-                .iter()
-                .map(|(k, v)| (format!("borgherd.dev/{k}"), (*v).to_owned()))
-                .collect(),
+            annotations: annotations.iter().map(|(k, v)| (format!("borgherd.dev/{k}"), (*v).to_owned())).collect(),
             exclusion: None,
         }
     }
 
     fn space(claims: Vec<(&str, Claim)>) -> Space {
-        Space {
-            claims: claims.into_iter().map(|(n, c)| (n.to_owned(), c)).collect(),
-            ..Space::default()
-        }
+        Space { claims: claims.into_iter().map(|(n, c)| (n.to_owned(), c)).collect(), ..Space::default() }
     }
 
     const OLD: &str = "2026-11-01T00:30:00Z";
@@ -177,18 +152,8 @@ mod tests {
         assert_eq!(plan.backups.len(), 1);
         assert_eq!(plan.backups[0].scheduled, at("2026-11-21T10:00:00Z"));
         assert_eq!(plan.next, Some(at("2026-11-21T11:00:00Z")));
-        assert_eq!(
-            plan,
-            decide("shop", &space, &Annotations::new(), at(NOW)),
-            "the same facts, the same names"
-        );
-        space.past.insert(
-            "db".into(),
-            Past {
-                scheduled: Some(at("2026-11-21T10:00:00Z")),
-                ..Past::default()
-            },
-        );
+        assert_eq!(plan, decide("shop", &space, &Annotations::new(), at(NOW)), "the same facts, the same names");
+        space.past.insert("db".into(), Past { scheduled: Some(at("2026-11-21T10:00:00Z")), ..Past::default() });
         assert_eq!(decide("shop", &space, &Annotations::new(), at(NOW)).backups, vec![]);
     }
 
@@ -201,50 +166,25 @@ mod tests {
             ("c", claim(OLD, &[("schedule", "@hourly")])),
             ("d", claim(OLD, &[])),
         ]);
-        let volumes: Vec<_> = decide("shop", &space, &Annotations::new(), at(NOW))
-            .backups
-            .into_iter()
-            .map(|b| b.volumes)
-            .collect();
+        let volumes: Vec<_> = decide("shop", &space, &Annotations::new(), at(NOW)).backups.into_iter().map(|b| b.volumes).collect();
         assert_eq!(volumes, [vec!["a".to_owned(), "b".into()], vec!["c".into()]]);
     }
 
     #[test]
     fn one_wrong_annotation_stops_only_its_own_pvc() {
-        let space = space(vec![
-            ("bad", claim(OLD, &[("schedule", "61 * * * *")])),
-            ("good", claim(OLD, &[("schedule", "@hourly")])),
-        ]);
+        let space = space(vec![("bad", claim(OLD, &[("schedule", "61 * * * *")])), ("good", claim(OLD, &[("schedule", "@hourly")]))]);
         let plan = decide("shop", &space, &Annotations::new(), at(NOW));
         assert_eq!(plan.backups.len(), 1);
         let problem = plan.decided["bad"].problem.clone().unwrap();
-        assert!(
-            problem.contains("borgherd.dev/schedule") && problem.contains("61 * * * *"),
-            "{problem}"
-        );
+        assert!(problem.contains("borgherd.dev/schedule") && problem.contains("61 * * * *"), "{problem}");
     }
 
     #[test]
     fn what_is_suspended_excluded_or_leaving_starts_nothing() {
         let suspended = claim(OLD, &[("schedule", "@hourly"), ("suspend", "true")]);
-        let excluded = Claim {
-            exclusion: Some(policy::Exclusion::Block),
-            ..claim(OLD, &[("schedule", "@hourly")])
-        };
-        assert_eq!(
-            decide(
-                "shop",
-                &space(vec![("a", suspended), ("b", excluded)]),
-                &Annotations::new(),
-                at(NOW)
-            )
-            .backups,
-            vec![]
-        );
-        let leaving = Space {
-            deleting: true,
-            ..space(vec![("a", claim(OLD, &[("schedule", "@hourly")]))])
-        };
+        let excluded = Claim { exclusion: Some(policy::Exclusion::Block), ..claim(OLD, &[("schedule", "@hourly")]) };
+        assert_eq!(decide("shop", &space(vec![("a", suspended), ("b", excluded)]), &Annotations::new(), at(NOW)).backups, vec![]);
+        let leaving = Space { deleting: true, ..space(vec![("a", claim(OLD, &[("schedule", "@hourly")]))]) };
         assert_eq!(decide("shop", &leaving, &Annotations::new(), at(NOW)), Plan::default());
     }
 
@@ -252,13 +192,7 @@ mod tests {
     fn archives_have_a_schedule_of_their_own() {
         let when = |archive: &str, last: Option<&str>| {
             let mut space = space(vec![("a", claim(OLD, &[("schedule", "@hourly"), ("archive-schedule", archive)]))]);
-            space.past.insert(
-                "a".into(),
-                Past {
-                    archive_scheduled: last.map(at),
-                    ..Past::default()
-                },
-            );
+            space.past.insert("a".into(), Past { archive_scheduled: last.map(at), ..Past::default() });
             decide("shop", &space, &Annotations::new(), at(NOW)).backups[0].archive
         };
         assert!(!when("", None), "empty: never");

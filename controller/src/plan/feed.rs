@@ -40,13 +40,7 @@ pub async fn start(client: &Client, config: &Config, world: &Shared) -> Result<F
     let page = watcher::Config::default().page_size(PAGE);
     let pvcs = watch(Api::<PersistentVolumeClaim>::all(client.clone()), page.clone()).default_backoff();
     let spaces = watch(Api::<Namespace>::all(client.clone()), page).default_backoff();
-    tokio::spawn(feed_claims(
-        pvcs,
-        Arc::clone(world),
-        mark.clone(),
-        claims_done,
-        config.volumes_namespace.clone(),
-    ));
+    tokio::spawn(feed_claims(pvcs, Arc::clone(world), mark.clone(), claims_done, config.volumes_namespace.clone()));
     tokio::spawn(feed_namespaces(spaces, Arc::clone(world), mark.clone(), namespaces_done));
     scheduled_times(client, world).await?;
     for done in [claims, namespaces] {
@@ -169,10 +163,7 @@ pub fn backups(
     client: &Client,
     world: &Shared,
     mark: &UnboundedSender<String>,
-) -> (
-    reflector::Store<Backup>,
-    impl Stream<Item = watcher::Result<Backup>> + Send + 'static,
-) {
+) -> (reflector::Store<Backup>, impl Stream<Item = watcher::Result<Backup>> + Send + 'static) {
     let (reader, writer) = reflector::store();
     let (world, mark) = (Arc::clone(world), mark.clone());
     let stream = watch(Api::<Backup>::all(client.clone()), watcher::Config::default().page_size(PAGE))

@@ -25,7 +25,7 @@ const GATHER: Duration = Duration::from_millis(100);
 /// A namespace whose Backup could not be created is planned again after this.
 const AGAIN: Duration = Duration::from_secs(10);
 /// The clock may be set; nothing is slept through for longer.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// What the planner remembers between plans.
 #[derive(Default)]
@@ -38,21 +38,13 @@ struct Memory {
 pub async fn run(ctx: Arc<Context>, mut dirty: UnboundedReceiver<String>, beat: impl Fn()) {
     let mut memory = Memory::default();
     let all: HashSet<String> = ctx.world().spaces.keys().cloned().collect();
-    info!(
-        namespaces = all.len(),
-        pvcs = ctx.world().spaces.values().map(|s| s.claims.len()).sum::<usize>(),
-        "planning"
-    );
+    info!(namespaces = all.len(), pvcs = ctx.world().spaces.values().map(|s| s.claims.len()).sum::<usize>(), "planning");
     plan_all(&ctx, all, &mut memory).await;
     info!("all decided");
     loop {
         beat();
         let now = (ctx.clock)();
-        let wait = memory
-            .due
-            .keys()
-            .next()
-            .map_or(LONGEST, |at| (*at - now).to_std().unwrap_or_default().min(LONGEST));
+        let wait = memory.due.keys().next().map_or(LONGEST, |at| (*at - now).to_std().unwrap_or_default().min(LONGEST));
         let mut namespaces = HashSet::new();
         match timeout(wait, dirty.recv()).await {
             Ok(Some(namespace)) => {
@@ -98,18 +90,8 @@ async fn plan_all(ctx: &Context, namespaces: HashSet<String>, memory: &mut Memor
 
 /// Creates a Backup; one of that name is the same one, made by another leader or before a crash.
 async fn create(ctx: &Context, namespace: &str, planned: Planned) -> Result<(), kube::Error> {
-    let Planned {
-        name,
-        volumes,
-        archive,
-        scheduled,
-    } = planned;
-    let spec = BackupSpec {
-        volumes,
-        archive,
-        trigger: Trigger::Scheduled,
-        scheduled_time: Some(scheduled),
-    };
+    let Planned { name, volumes, archive, scheduled } = planned;
+    let spec = BackupSpec { volumes, archive, trigger: Trigger::Scheduled, scheduled_time: Some(scheduled) };
     let mut backup = Backup::new(&name, spec);
     backup.metadata.namespace = Some(namespace.to_owned());
     let api: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
@@ -132,20 +114,8 @@ async fn tell_problems(ctx: &Context, namespace: &str, decided: &BTreeMap<String
             continue;
         }
         warn!(namespace, pvc, problem, "not backed up: invalid policy");
-        let uid = ctx
-            .world()
-            .spaces
-            .get(namespace)
-            .and_then(|s| s.claims.get(pvc))
-            .map(|c| c.uid.clone());
-        ctx.events
-            .warning(
-                &events::pvc(namespace, pvc, uid.as_deref()),
-                "Plan",
-                "Invalid",
-                &format!("not backed up: {problem}"),
-            )
-            .await;
+        let uid = ctx.world().spaces.get(namespace).and_then(|s| s.claims.get(pvc)).map(|c| c.uid.clone());
+        ctx.events.warning(&events::pvc(namespace, pvc, uid.as_deref()), "Plan", "Invalid", &format!("not backed up: {problem}")).await;
         memory.problems.insert(key, problem.clone());
     }
 }

@@ -59,25 +59,14 @@ pub fn choose(all: &[Arc<Repository>], wanted: Option<&str>, subject: Subject<'_
         });
     }
     let location = fill(&repository.spec.location, subject)?;
-    Ok(Chosen {
-        name: repository.name_any(),
-        location,
-        spec: repository.spec.clone(),
-    })
+    Ok(Chosen { name: repository.name_any(), location, spec: repository.spec.clone() })
 }
 
 fn not_found(name: &str, all: &[Arc<Repository>]) -> Unusable {
     let mut names: Vec<_> = all.iter().map(|r| r.name_any()).collect();
     names.sort();
-    let there = if names.is_empty() {
-        "there is none".to_owned()
-    } else {
-        format!("there are: {}", names.join(", "))
-    };
-    Unusable {
-        reason: Reason::RepositoryNotFound,
-        message: format!("there is no Repository {name}; {there}"),
-    }
+    let there = if names.is_empty() { "there is none".to_owned() } else { format!("there are: {}", names.join(", ")) };
+    Unusable { reason: Reason::RepositoryNotFound, message: format!("there is no Repository {name}; {there}") }
 }
 
 fn default(all: &[Arc<Repository>]) -> Result<&Arc<Repository>, Unusable> {
@@ -103,10 +92,7 @@ fn default(all: &[Arc<Repository>]) -> Result<&Arc<Repository>, Unusable> {
 /// The location with `{cluster}`, `{namespace}` and `{pvc}` filled in; any other placeholder is an error.
 fn fill(template: &str, subject: Subject<'_>) -> Result<String, Unusable> {
     let Subject { cluster, namespace, pvc } = subject;
-    let location = template
-        .replace("{cluster}", cluster)
-        .replace("{namespace}", namespace)
-        .replace("{pvc}", pvc);
+    let location = template.replace("{cluster}", cluster).replace("{namespace}", namespace).replace("{pvc}", pvc);
     if location.contains(['{', '}']) {
         return Err(Unusable {
             reason: Reason::Invalid,
@@ -134,30 +120,24 @@ mod tests {
         Arc::new(Repository::new(name, spec))
     }
 
-    const SUBJECT: Subject<'static> = Subject {
-        cluster: "c",
-        namespace: "shop",
-        pvc: "db",
-    };
+    const SUBJECT: Subject<'static> = Subject { cluster: "c", namespace: "shop", pvc: "db" };
 
     #[test]
     fn the_default_is_used_and_the_location_filled_in() {
         let all = [repository("a", false, &[]), repository("b", true, &[])];
         let chosen = choose(&all, None, SUBJECT).unwrap();
-        assert_eq!(
-            (chosen.name.as_str(), chosen.location.as_str()),
-            ("b", "ssh://borg@nas/./c/shop/db")
-        );
+        assert_eq!((chosen.name.as_str(), chosen.location.as_str()), ("b", "ssh://borg@nas/./c/shop/db"));
     }
 
     #[test]
     fn each_way_of_having_none_has_its_reason() {
         let two = [repository("a", true, &[]), repository("b", true, &[])];
-        let cases: [(&[Arc<Repository>], Option<&str>, Reason, &str); 4] = [
-            (&two, None, Reason::RepositoryAmbiguous, "a, b"),
+        let denied = [repository("a", true, &["other"])];
+        let cases = [
+            (two.as_slice(), None, Reason::RepositoryAmbiguous, "a, b"),
             (&[], None, Reason::RepositoryNotFound, "no Repository is marked default"),
-            (&two, Some("x"), Reason::RepositoryNotFound, "there are: a, b"),
-            (&[repository("a", true, &["other"])], None, Reason::RepositoryNotAllowed, "shop"),
+            (two.as_slice(), Some("x"), Reason::RepositoryNotFound, "there are: a, b"),
+            (denied.as_slice(), None, Reason::RepositoryNotAllowed, "shop"),
         ];
         for (all, wanted, reason, words) in cases {
             let error = choose(all, wanted, SUBJECT).unwrap_err();

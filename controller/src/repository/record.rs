@@ -19,18 +19,14 @@ pub struct Record {
 /// Reads the record of a location; `None`: nothing has been archived there.
 pub async fn read(records: &Api<ConfigMap>, location: &str) -> Result<Option<Record>, kube::Error> {
     let found = records.get_opt(&names::repository_record(location)).await?;
-    Ok(found.map(|map| Record {
-        id: map.data.and_then(|mut d| d.remove("repositoryId")),
-    }))
+    Ok(found.map(|map| Record { id: map.data.and_then(|mut d| d.remove("repositoryId")) }))
 }
 
 /// Writes that an archive was made at a location.
 pub async fn write(records: &Api<ConfigMap>, location: &str, id: Option<&str>, cut: DateTime<Utc>) -> Result<(), kube::Error> {
     let name = names::repository_record(location);
-    let mut data = serde_json::Map::from_iter([
-        ("location".to_owned(), json!(location)),
-        ("lastArchive".to_owned(), json!(cut.to_rfc3339())),
-    ]);
+    let mut data =
+        serde_json::Map::from_iter([("location".to_owned(), json!(location)), ("lastArchive".to_owned(), json!(cut.to_rfc3339()))]);
     if let Some(id) = id {
         data.insert("repositoryId".to_owned(), json!(id));
     }
@@ -40,8 +36,5 @@ pub async fn write(records: &Api<ConfigMap>, location: &str, id: Option<&str>, c
         "metadata": {"name": name, "labels": {names::COMPONENT: "repository-record"}},
         "data": data,
     });
-    records
-        .patch(&name, &PatchParams::apply(CONTROLLER).force(), &Patch::Apply(patch))
-        .await
-        .map(|_| ())
+    records.patch(&name, &PatchParams::apply(CONTROLLER).force(), &Patch::Apply(patch)).await.map(|_| ())
 }

@@ -45,12 +45,7 @@ impl<'a> Work<'a> {
             name: restore.name_any(),
             uid: restore.uid().unwrap_or_default(),
         };
-        Self {
-            ctx,
-            restore,
-            owner,
-            now: (ctx.clock)(),
-        }
+        Self { ctx, restore, owner, now: (ctx.clock)() }
     }
 
     fn pvc(&self) -> &str {
@@ -62,10 +57,7 @@ impl<'a> Work<'a> {
     }
 
     fn ticket(&self) -> Ticket {
-        Ticket {
-            uid: self.owner.uid.clone(),
-            pvc: self.pvc().to_owned(),
-        }
+        Ticket { uid: self.owner.uid.clone(), pvc: self.pvc().to_owned() }
     }
 
     fn claims(&self) -> Api<PersistentVolumeClaim> {
@@ -83,14 +75,12 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn failed(&self, status: &RestoreStatus, reason: Reason, message: String) -> RestoreStatus {
+    fn failed(&self, status: &RestoreStatus, reason: Reason, message: impl Into<String>) -> RestoreStatus {
         self.leave();
         RestoreStatus {
             reason: Some(reason),
-            message: Some(message.chars().take(4000).collect()),
-            not_before: (status.attempt > 0)
-                .then(|| retry(reason, status.attempt, &self.ctx.config.limits, self.now))
-                .flatten(),
+            message: Some(message.into().chars().take(4000).collect()),
+            not_before: (status.attempt > 0).then(|| retry(reason, status.attempt, &self.ctx.config.limits, self.now)).flatten(),
             ..self.enter(status, RestorePhase::Cleaning)
         }
     }
@@ -106,10 +96,7 @@ impl<'a> Work<'a> {
 
     fn ended(&self, status: &RestoreStatus, phase: RestorePhase) -> RestoreStatus {
         self.leave();
-        RestoreStatus {
-            finished_at: Some(self.now),
-            ..self.enter(status, phase)
-        }
+        RestoreStatus { finished_at: Some(self.now), ..self.enter(status, phase) }
     }
 
     /// Carries `step` out.
@@ -124,20 +111,12 @@ impl<'a> Work<'a> {
             Step::Follow(phase) => {
                 let told = exposed.run.as_ref().and_then(|r| r.status.clone()).unwrap_or_default();
                 let since = if phase == status.phase { status.since } else { Some(self.now) };
-                Ok(RestoreStatus {
-                    phase,
-                    since,
-                    progress: told.progress,
-                    ..status.clone()
-                })
+                Ok(RestoreStatus { phase, since, progress: told.progress, ..status.clone() })
             }
             Step::Extracted => {
                 let progress = exposed.run.as_ref().and_then(|r| r.status.as_ref()?.progress).or(status.progress);
                 self.leave();
-                Ok(RestoreStatus {
-                    progress,
-                    ..self.enter(status, RestorePhase::HandingOver)
-                })
+                Ok(RestoreStatus { progress, ..self.enter(status, RestorePhase::HandingOver) })
             }
             Step::HandOver => self.hand_over(status, exposed).await,
             Step::Fail(reason, message) => Ok(self.failed(status, reason, message)),
@@ -152,31 +131,16 @@ impl<'a> Work<'a> {
     fn finish(&self, status: &RestoreStatus) -> RestoreStatus {
         if status.not_before.is_some() {
             let again = self.enter(status, RestorePhase::Pending);
-            return RestoreStatus {
-                reason: status.reason,
-                message: status.message.clone(),
-                run: None,
-                volume: None,
-                ..again
-            };
+            return RestoreStatus { reason: status.reason, message: status.message.clone(), run: None, volume: None, ..again };
         }
-        RestoreStatus {
-            reason: status.reason,
-            message: status.message.clone(),
-            run: None,
-            ..self.ended(status, RestorePhase::Failed)
-        }
+        RestoreStatus { reason: status.reason, message: status.message.clone(), run: None, ..self.ended(status, RestorePhase::Failed) }
     }
 
     fn repository(&self) -> Result<Chosen, Unusable> {
         let source = &self.restore.spec.source;
         let policy = self.ctx.world().policy(&self.owner.namespace, &source.pvc).ok();
         let wanted = source.repository.clone().or_else(|| policy.and_then(|p| p.repository));
-        let subject = repository::Subject {
-            cluster: &self.ctx.cluster_uid,
-            namespace: &self.owner.namespace,
-            pvc: &source.pvc,
-        };
+        let subject = repository::Subject { cluster: &self.ctx.cluster_uid, namespace: &self.owner.namespace, pvc: &source.pvc };
         repository::choose(&self.ctx.stores.repositories.state(), wanted.as_deref(), subject)
     }
 
@@ -184,17 +148,10 @@ impl<'a> Work<'a> {
     async fn begin(&self, status: &RestoreStatus) -> Result<RestoreStatus, Error> {
         let spec = &self.restore.spec;
         if let Some(target) = &spec.target
-            && self
-                .claims()
-                .get_opt(&target.pvc)
-                .await
-                .doing("looking for the target PVC")?
-                .is_some()
+            && self.claims().get_opt(&target.pvc).await.doing("looking for the target PVC")?.is_some()
         {
-            let message = format!(
-                "PVC {} exists in namespace {}; choose another name, or delete it first",
-                target.pvc, self.owner.namespace
-            );
+            let message =
+                format!("PVC {} exists in namespace {}; choose another name, or delete it first", target.pvc, self.owner.namespace);
             return Ok(self.failed(status, Reason::TargetExists, message));
         }
         if spec.source.from == Some(SourceKind::Snapshot) {
@@ -205,10 +162,7 @@ impl<'a> Work<'a> {
             Err(unusable) => Err(unusable),
         };
         match listed {
-            Ok(run) => Ok(RestoreStatus {
-                run: Some(run),
-                ..self.enter(status, RestorePhase::Resolving)
-            }),
+            Ok(run) => Ok(RestoreStatus { run: Some(run), ..self.enter(status, RestorePhase::Resolving) }),
             // Without a repository there may still be snapshots to look at.
             Err(unusable) if spec.preview => Ok(RestoreStatus {
                 reason: Some(unusable.reason),
@@ -221,14 +175,8 @@ impl<'a> Work<'a> {
 
     async fn list_archives(&self, chosen: &Chosen) -> Result<Result<String, Unusable>, Error> {
         let preferred = self.ctx.world().last_node(&self.owner.namespace, self.pvc());
-        let nodes: Vec<String> = self
-            .ctx
-            .stores
-            .agents
-            .state()
-            .iter()
-            .filter_map(|l| Some(l.name_any().strip_prefix("agent-")?.to_owned()))
-            .collect();
+        let nodes: Vec<String> =
+            self.ctx.stores.agents.state().iter().filter_map(|l| Some(l.name_any().strip_prefix("agent-")?.to_owned())).collect();
         let node = preferred.filter(|n| nodes.contains(n)).or_else(|| nodes.iter().min().cloned());
         let Some(node) = node else {
             return Ok(Err(Unusable {
@@ -237,8 +185,7 @@ impl<'a> Work<'a> {
             }));
         };
         let name = names::run(&self.name(), 0);
-        self.create_run(&name, node, chosen, None, Operation::List(ListOptions { last: None }))
-            .await?;
+        self.create_run(&name, node, chosen, None, Operation::List(ListOptions { last: None })).await?;
         Ok(Ok(name))
     }
 
@@ -251,18 +198,13 @@ impl<'a> Work<'a> {
         operation: Operation,
     ) -> Result<(), Error> {
         let records: Api<ConfigMap> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
-        let known = record::read(&records, &chosen.location)
-            .await
-            .doing("reading the repository's record")?;
+        let known = record::read(&records, &chosen.location).await.doing("reading the repository's record")?;
         let (labels, annotations) = expose::marks(&self.owner);
         let mut run = BorgRun::new(
             name,
             BorgRunSpec {
                 node,
-                subject: Subject {
-                    namespace: self.owner.namespace.clone(),
-                    pvc: self.pvc().to_owned(),
-                },
+                subject: Subject { namespace: self.owner.namespace.clone(), pvc: self.pvc().to_owned() },
                 owner: self.owner.clone(),
                 repository: RunRepository {
                     name: chosen.name.clone(),
@@ -309,16 +251,8 @@ impl<'a> Work<'a> {
             Err(unusable) => Ok(self.refused(status, unusable)),
             Ok(Found { candidate, facts }) => {
                 let kind = candidate.kind;
-                let resolved = RestoreStatus {
-                    resolved: Some(candidate),
-                    facts: self.facts(facts).await?,
-                    ..status.clone()
-                };
-                let next = if kind == SourceKind::Snapshot {
-                    RestorePhase::HandingOver
-                } else {
-                    RestorePhase::Pending
-                };
+                let resolved = RestoreStatus { resolved: Some(candidate), facts: self.facts(facts).await?, ..status.clone() };
+                let next = if kind == SourceKind::Snapshot { RestorePhase::HandingOver } else { RestorePhase::Pending };
                 Ok(self.enter(&resolved, next))
             }
         }
@@ -343,10 +277,7 @@ impl<'a> Work<'a> {
         }
         let claim = self.claims().get_opt(self.pvc()).await.doing("reading the source PVC")?;
         Ok(claim.and_then(|c| c.spec).map(|spec| VolumeFacts {
-            size: spec
-                .resources
-                .and_then(|r| r.requests?.get("storage").map(|q| q.0.clone()))
-                .unwrap_or_default(),
+            size: spec.resources.and_then(|r| r.requests?.get("storage").map(|q| q.0.clone())).unwrap_or_default(),
             storage_class: spec.storage_class_name,
             access_modes: spec.access_modes.unwrap_or_default(),
             ..VolumeFacts::default()
@@ -364,10 +295,7 @@ impl<'a> Work<'a> {
         let size = target.size.unwrap_or_else(|| facts.size.clone());
         if objects::bytes(&size).is_none_or(|b| b == 0) {
             let message = format!("the size of the volume is not known (\"{size}\"); give one in spec.target.size, such as 10Gi");
-            return Err(Unusable {
-                reason: Reason::Invalid,
-                message,
-            });
+            return Err(Unusable { reason: Reason::Invalid, message });
         }
         Ok((size, target.storage_class.or_else(|| facts.storage_class.clone()), facts))
     }
@@ -388,39 +316,22 @@ impl<'a> Work<'a> {
             location: chosen.location.clone(),
             class: class.clone(),
         };
-        let (answer, woken) = self.ctx.admission.ask(&self.ticket(), request, self.ctx.capacity());
+        let (answer, woken) = self.ctx.admission.ask(&self.ticket(), &request, self.ctx.capacity());
         self.ctx.wake(&woken);
-        let waits = |reason: Reason, message: String| RestoreStatus {
-            reason: Some(reason),
-            message: Some(message),
-            ..status.clone()
-        };
+        let waits = |reason: Reason, message: String| RestoreStatus { reason: Some(reason), message: Some(message), ..status.clone() };
         match answer {
             Answer::Granted => {}
             Answer::RepositoryBusy => return Ok(waits(Reason::WaitingForRepository, format!("another run uses {}", chosen.location))),
             Answer::Full | Answer::Superseded => {
-                return Ok(waits(
-                    Reason::WaitingForCapacity,
-                    "waits for a free slot or for a place within a limit".into(),
-                ));
+                return Ok(waits(Reason::WaitingForCapacity, "waits for a free slot or for a place within a limit".into()));
             }
         }
         if status.phase == RestorePhase::Pending {
             let next = self.enter(status, RestorePhase::Preparing);
-            return Ok(RestoreStatus {
-                attempt: status.attempt + 1,
-                not_before: None,
-                progress: None,
-                run: None,
-                ..next
-            });
+            return Ok(RestoreStatus { attempt: status.attempt + 1, not_before: None, progress: None, run: None, ..next });
         }
         let name = self.name();
-        let place = objects::Place {
-            name: &name,
-            owner: &self.owner,
-            config: &self.ctx.config,
-        };
+        let place = objects::Place { name: &name, owner: &self.owner, config: &self.ctx.config };
         let namespace = &self.ctx.config.volumes_namespace;
         let claim = place.empty_claim(&size, class.as_deref(), objects::clone_mode(&facts.access_modes))?;
         expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &claim)
@@ -428,9 +339,7 @@ impl<'a> Work<'a> {
             .doing("creating the volume to restore into")?;
         let preferred = self.ctx.world().last_node(&self.owner.namespace, self.pvc());
         let holder = place.holder(false, None, preferred.as_deref())?;
-        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &holder)
-            .await
-            .doing("creating the holder")?;
+        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &holder).await.doing("creating the holder")?;
         Ok(status.clone())
     }
 
@@ -447,16 +356,9 @@ impl<'a> Work<'a> {
         marked.await.doing("marking the volume to restore into")?;
         let name = names::run(&self.name(), status.attempt);
         let volume = at.pv.clone();
-        let operation = Operation::Restore(RestoreOptions {
-            archive: resolved.name.clone(),
-        });
+        let operation = Operation::Restore(RestoreOptions { archive: resolved.name.clone() });
         self.create_run(&name, node.clone(), &chosen, Some(at), operation).await?;
-        Ok(RestoreStatus {
-            node: Some(node),
-            run: Some(name),
-            volume: Some(volume),
-            ..self.enter(status, RestorePhase::Queued)
-        })
+        Ok(RestoreStatus { node: Some(node), run: Some(name), volume: Some(volume), ..self.enter(status, RestorePhase::Queued) })
     }
 
     async fn find_run(&self, status: &RestoreStatus) -> Result<RestoreStatus, Error> {
@@ -464,28 +366,19 @@ impl<'a> Work<'a> {
         let runs: Api<BorgRun> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
         match runs.get_opt(&name).await.doing("looking for the BorgRun")? {
             Some(_) => Err(Error::Missing(format!("BorgRun {name} is there, but not yet in the cache"))),
-            None => Ok(self.failed(
-                status,
-                Reason::Interrupted,
-                format!("BorgRun {name} was deleted before it had ended"),
-            )),
+            None => Ok(self.failed(status, Reason::Interrupted, format!("BorgRun {name} was deleted before it had ended"))),
         }
     }
 
     async fn hand_over(&self, status: &RestoreStatus, exposed: &Exposed) -> Result<RestoreStatus, Error> {
         let from_snapshot = status.resolved.as_ref().is_some_and(|r| r.kind == SourceKind::Snapshot);
         if from_snapshot {
-            return self.from_snapshot(status).await;
+            return self.make_from_snapshot(status).await;
         }
         let volume = status.volume.clone().unwrap_or_default();
         let owner = format!("Restore/{}/{}", self.owner.namespace, self.owner.name);
         let target = self.target();
-        let handover = Handover {
-            namespace: &self.owner.namespace,
-            target: &target,
-            volume: &volume,
-            owner: &owner,
-        };
+        let handover = Handover { namespace: &self.owner.namespace, target: &target, volume: &volume, owner: &owner };
         match handover::step(self.ctx, handover, exposed).await? {
             Handed::Waiting => Ok(self.slow_handover(status)),
             Handed::Done => Ok(self.ended(status, RestorePhase::Succeeded)),
@@ -496,9 +389,7 @@ impl<'a> Work<'a> {
     /// After the deadline the status says that the target is not bound yet; the handover goes on.
     fn slow_handover(&self, status: &RestoreStatus) -> RestoreStatus {
         let limit = self.ctx.config.timeouts.handover;
-        let slow = status
-            .since
-            .is_some_and(|since| (self.now - since).to_std().is_ok_and(|age| age > limit));
+        let slow = status.since.is_some_and(|since| (self.now - since).to_std().is_ok_and(|age| age > limit));
         if !slow || status.reason.is_some() {
             return status.clone();
         }
@@ -506,15 +397,11 @@ impl<'a> Work<'a> {
             "everything is restored, but the target PVC is not bound after {limit:?}: see kubectl describe pvc {}",
             self.target().pvc
         );
-        RestoreStatus {
-            reason: Some(Reason::CloneNotBound),
-            message: Some(message),
-            ..status.clone()
-        }
+        RestoreStatus { reason: Some(Reason::CloneNotBound), message: Some(message), ..status.clone() }
     }
 
     /// The storage makes the volume by itself: bound at once, or when the first pod uses it.
-    async fn from_snapshot(&self, status: &RestoreStatus) -> Result<RestoreStatus, Error> {
+    async fn make_from_snapshot(&self, status: &RestoreStatus) -> Result<RestoreStatus, Error> {
         let (size, class, facts) = match self.shape(status) {
             Ok(shape) => shape,
             Err(unusable) => return Ok(self.refused(status, unusable)),
@@ -538,10 +425,7 @@ impl<'a> Work<'a> {
             Err(kube::Error::Api(answer)) if answer.code == 409 => {
                 let existing = self.claims().get(&target.pvc).await.doing("reading the target PVC")?;
                 if existing.annotations().get(OWNER) != Some(&owner) {
-                    let message = format!(
-                        "PVC {} has appeared in namespace {}; choose another name",
-                        target.pvc, self.owner.namespace
-                    );
+                    let message = format!("PVC {} has appeared in namespace {}; choose another name", target.pvc, self.owner.namespace);
                     return Ok(self.failed(status, Reason::TargetExists, message));
                 }
             }

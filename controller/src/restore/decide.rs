@@ -56,9 +56,8 @@ pub fn decide(restore: &Restore, status: &RestoreStatus, exposed: &Exposed, lost
         // Never given up: the data is whole, throwing it away helps nobody.
         RestorePhase::HandingOver => Step::HandOver,
         RestorePhase::Cleaning if exposed.is_empty() => Step::Finish,
-        RestorePhase::Cleaning => Step::Clean,
         RestorePhase::Succeeded | RestorePhase::Failed if exposed.is_empty() => Step::Wait(None),
-        RestorePhase::Succeeded | RestorePhase::Failed => Step::Clean,
+        RestorePhase::Cleaning | RestorePhase::Succeeded | RestorePhase::Failed => Step::Clean,
     }
 }
 
@@ -70,10 +69,9 @@ fn resolving(restore: &Restore, status: &RestoreStatus, exposed: &Exposed, rules
     match &exposed.run {
         None => Step::FindRun,
         Some(run) if run.status.as_ref().is_some_and(|s| s.phase.is_final()) => Step::Resolve,
-        Some(_) if passed => Step::Fail(
-            Reason::DeadlineExceeded,
-            format!("the archives were not listed within {:?}", rules.timeouts.clone),
-        ),
+        Some(_) if passed => {
+            Step::Fail(Reason::DeadlineExceeded, format!("the archives were not listed within {:?}", rules.timeouts.clone))
+        }
         Some(_) => Step::Wait(Some(at)),
     }
 }
@@ -81,11 +79,7 @@ fn resolving(restore: &Restore, status: &RestoreStatus, exposed: &Exposed, rules
 fn preparing(status: &RestoreStatus, exposed: &Exposed, rules: &Rules) -> Step {
     let (at, passed) = rules.deadline(status.since, rules.timeouts.clone + rules.timeouts.holder);
     match (exposed.bound_volume(), exposed.mounted_on()) {
-        (Some(pv), Some((node, holder))) => Step::Run {
-            node: node.into(),
-            holder: holder.into(),
-            pv: pv.into(),
-        },
+        (Some(pv), Some((node, holder))) => Step::Run { node: node.into(), holder: holder.into(), pv: pv.into() },
         _ if exposed.claim.is_none() || exposed.holder.is_none() => Step::Prepare,
         _ if !passed => Step::Wait(Some(at)),
         _ => match exposed.unschedulable() {
@@ -104,11 +98,7 @@ fn running(status: &RestoreStatus, exposed: &Exposed, lost: Option<(Reason, Stri
             (_, reason, message) => Step::Fail(reason.unwrap_or(Reason::FilesNotRestored), message.unwrap_or_default()),
         };
     }
-    let phase = if told.phase == RunPhase::Running {
-        RestorePhase::Extracting
-    } else {
-        RestorePhase::Queued
-    };
+    let phase = if told.phase == RunPhase::Running { RestorePhase::Extracting } else { RestorePhase::Queued };
     if phase != status.phase || told.progress != status.progress {
         return Step::Follow(phase);
     }
@@ -117,17 +107,11 @@ fn running(status: &RestoreStatus, exposed: &Exposed, lost: Option<(Reason, Stri
     }
     let overdue = run.spec.deadline + chrono::Duration::minutes(2);
     if rules.now >= overdue {
-        return Step::Fail(
-            Reason::DeadlineExceeded,
-            "the run did not end by its deadline, nor did its agent say so".into(),
-        );
+        return Step::Fail(Reason::DeadlineExceeded, "the run did not end by its deadline, nor did its agent say so".into());
     }
     let (queue_at, queue_passed) = rules.deadline(status.since, rules.timeouts.queue);
     if phase == RestorePhase::Queued && queue_passed {
-        return Step::Fail(
-            Reason::DeadlineExceeded,
-            format!("the run had no slot within {:?}", rules.timeouts.queue),
-        );
+        return Step::Fail(Reason::DeadlineExceeded, format!("the run had no slot within {:?}", rules.timeouts.queue));
     }
     let check = rules.now + chrono::Duration::from_std(rules.agent_check).unwrap_or_default();
     Step::Wait(Some(check.min(queue_at).min(overdue)))

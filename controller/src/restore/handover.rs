@@ -42,36 +42,19 @@ pub struct Handover<'a> {
 
 /// Carries out the next step.
 pub async fn step(ctx: &Context, handover: Handover<'_>, exposed: &Exposed) -> Result<Handed, Error> {
-    let Handover {
-        namespace,
-        target,
-        volume: name,
-        owner,
-    } = handover;
+    let Handover { namespace, target, volume: name, owner } = handover;
     let volumes: Api<PersistentVolume> = Api::all(ctx.client.clone());
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
     let Some(volume) = volumes.get_opt(name).await.doing("reading the restored volume")? else {
         let message = format!("PersistentVolume {name} is gone; the restored data with it");
-        return Ok(Handed::Failed(Unusable {
-            reason: Reason::FilesNotRestored,
-            message,
-        }));
+        return Ok(Handed::Failed(Unusable { reason: Reason::FilesNotRestored, message }));
     };
     let existing = claims.get_opt(&target.pvc).await.doing("reading the target PVC")?;
-    if existing
-        .as_ref()
-        .is_some_and(|c| c.annotations().get(OWNER).map(String::as_str) != Some(owner))
-    {
+    if existing.as_ref().is_some_and(|c| c.annotations().get(OWNER).map(String::as_str) != Some(owner)) {
         let message = format!("PVC {} has appeared in namespace {namespace}; choose another name", target.pvc);
-        return Ok(Handed::Failed(Unusable {
-            reason: Reason::TargetExists,
-            message,
-        }));
+        return Ok(Handed::Failed(Unusable { reason: Reason::TargetExists, message }));
     }
-    if existing
-        .as_ref()
-        .is_some_and(|c| c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound"))
-    {
+    if existing.as_ref().is_some_and(|c| c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")) {
         settle(ctx, &volumes, &volume).await?;
         return Ok(Handed::Done);
     }
@@ -82,10 +65,7 @@ pub async fn step(ctx: &Context, handover: Handover<'_>, exposed: &Exposed) -> R
     if !let_go(ctx, exposed).await? {
         return Ok(Handed::Waiting);
     }
-    let ours = spec
-        .claim_ref
-        .as_ref()
-        .is_some_and(|c| c.namespace.as_deref() == Some(namespace) && c.name.as_deref() == Some(&target.pvc));
+    let ours = spec.claim_ref.as_ref().is_some_and(|c| c.namespace.as_deref() == Some(namespace) && c.name.as_deref() == Some(&target.pvc));
     if !ours {
         let claim_ref = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": target.pvc, "uid": null, "resourceVersion": null});
         patch(&volumes, name, json!({"spec": {"claimRef": claim_ref}})).await?;
@@ -104,20 +84,14 @@ pub async fn step(ctx: &Context, handover: Handover<'_>, exposed: &Exposed) -> R
 async fn let_go(ctx: &Context, exposed: &Exposed) -> Result<bool, Error> {
     let volumes = &ctx.config.volumes_namespace;
     if let Some(run) = &exposed.run {
-        clean::delete(&Api::namespaced(ctx.client.clone(), &ctx.config.namespace), run)
-            .await
-            .doing("deleting the run")?;
+        clean::delete(&Api::namespaced(ctx.client.clone(), &ctx.config.namespace), run).await.doing("deleting the run")?;
     }
     if let Some(holder) = &exposed.holder {
-        clean::delete(&Api::namespaced(ctx.client.clone(), volumes), holder)
-            .await
-            .doing("deleting the holder")?;
+        clean::delete(&Api::namespaced(ctx.client.clone(), volumes), holder).await.doing("deleting the holder")?;
         return Ok(false);
     }
     if let Some(claim) = &exposed.claim {
-        clean::delete(&Api::namespaced(ctx.client.clone(), volumes), claim)
-            .await
-            .doing("deleting the volume's first claim")?;
+        clean::delete(&Api::namespaced(ctx.client.clone(), volumes), claim).await.doing("deleting the volume's first claim")?;
         return Ok(false);
     }
     Ok(true)
@@ -125,12 +99,7 @@ async fn let_go(ctx: &Context, exposed: &Exposed) -> Result<bool, Error> {
 
 fn target_claim(volume: &PersistentVolume, handover: Handover<'_>) -> Result<PersistentVolumeClaim, serde_json::Error> {
     let spec = volume.spec.clone().unwrap_or_default();
-    let storage = spec
-        .capacity
-        .as_ref()
-        .and_then(|c| c.get("storage"))
-        .map(|q| q.0.clone())
-        .unwrap_or_default();
+    let storage = spec.capacity.as_ref().and_then(|c| c.get("storage")).map(|q| q.0.clone()).unwrap_or_default();
     serde_json::from_value(json!({
         "metadata": {"name": handover.target.pvc, "namespace": handover.namespace, "annotations": {OWNER: handover.owner}},
         "spec": {
@@ -146,11 +115,7 @@ fn target_claim(volume: &PersistentVolume, handover: Handover<'_>) -> Result<Per
 async fn settle(ctx: &Context, volumes: &Api<PersistentVolume>, volume: &PersistentVolume) -> Result<(), Error> {
     let class = volume.spec.as_ref().and_then(|s| s.storage_class_name.clone()).unwrap_or_default();
     let classes: Api<StorageClass> = Api::all(ctx.client.clone());
-    let found = if class.is_empty() {
-        None
-    } else {
-        classes.get_opt(&class).await.doing("reading the StorageClass")?
-    };
+    let found = if class.is_empty() { None } else { classes.get_opt(&class).await.doing("reading the StorageClass")? };
     let policy = found.map_or_else(|| "Retain".to_owned(), |c| c.reclaim_policy.unwrap_or_else(|| "Delete".into()));
     let unmarked = json!({
         "metadata": {"labels": {TEMPORARY: null, OWNER_UID: null}, "annotations": {OWNER: null}},
@@ -160,13 +125,6 @@ async fn settle(ctx: &Context, volumes: &Api<PersistentVolume>, volume: &Persist
 }
 
 async fn patch(volumes: &Api<PersistentVolume>, name: &str, patch: serde_json::Value) -> Result<(), Error> {
-    let params = PatchParams {
-        field_manager: Some(CONTROLLER.into()),
-        ..PatchParams::default()
-    };
-    volumes
-        .patch(name, &params, &Patch::Merge(patch))
-        .await
-        .map(|_| ())
-        .doing("handing the restored volume over")
+    let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
+    volumes.patch(name, &params, &Patch::Merge(patch)).await.map(|_| ()).doing("handing the restored volume over")
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use tracing::{Instrument, info, info_span, warn};
 
 /// Looked at again at the latest: watches lose events.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 /// Between looks at a handover, which is driven by live reads.
 const HANDOVER_LOOK: Duration = Duration::from_millis(300);
 /// Steps in one reconcile.
@@ -63,19 +63,12 @@ async fn lead(mut restore: Restore, ctx: &Context) -> Result<Option<DateTime<Utc
         let work = Work::new(ctx, &restore);
         let name = names::temporary(&work.owner.uid, &restore.spec.source.pvc);
         let exposed = Exposed::see(&ctx.stores, &ctx.config, &name, &work.owner.uid, status.run.as_deref());
-        let running = matches!(
-            status.phase,
-            RestorePhase::Queued | RestorePhase::Extracting | RestorePhase::Resolving
-        );
+        let running = matches!(status.phase, RestorePhase::Queued | RestorePhase::Extracting | RestorePhase::Resolving);
         let lost = match exposed.run.as_deref().filter(|_| running) {
             Some(run) => lost::check(ctx, status.since, run, work.now).await?,
             None => None,
         };
-        let rules = Rules {
-            timeouts: ctx.config.timeouts,
-            agent_check: lost::AGENT_CHECK,
-            now: work.now,
-        };
+        let rules = Rules { timeouts: ctx.config.timeouts, agent_check: lost::AGENT_CHECK, now: work.now };
         let step = decide(&restore, &status, &exposed, lost, &rules);
         if let Step::Wait(at) = step {
             return Ok(at);
@@ -94,13 +87,8 @@ async fn lead(mut restore: Restore, ctx: &Context) -> Result<Option<DateTime<Utc
 /// Written with the resourceVersion it was computed from: whoever is late gets a 409 and looks again.
 async fn write(client: &Client, restore: &Restore, status: RestoreStatus) -> Result<Restore, Error> {
     let api: Api<Restore> = Api::namespaced(client.clone(), &restore.namespace().unwrap_or_default());
-    let next = Restore {
-        status: Some(status),
-        ..restore.clone()
-    };
-    api.replace_status(&restore.name_any(), &PostParams::default(), &next)
-        .await
-        .doing("writing the Restore's status")
+    let next = Restore { status: Some(status), ..restore.clone() };
+    api.replace_status(&restore.name_any(), &PostParams::default(), &next).await.doing("writing the Restore's status")
 }
 
 async fn report(work: &Work<'_>, before: &RestoreStatus, after: &RestoreStatus) {
@@ -118,9 +106,7 @@ async fn report(work: &Work<'_>, before: &RestoreStatus, after: &RestoreStatus) 
         }
         RestorePhase::Cleaning | RestorePhase::Failed if before.phase != RestorePhase::Cleaning => {
             let reason = after.reason.map(|r| r.to_string()).unwrap_or_default();
-            events
-                .warning(&about, "Restore", &reason, after.message.as_deref().unwrap_or_default())
-                .await;
+            events.warning(&about, "Restore", &reason, after.message.as_deref().unwrap_or_default()).await;
         }
         RestorePhase::Pending
         | RestorePhase::Resolving

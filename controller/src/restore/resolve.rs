@@ -27,32 +27,16 @@ pub async fn snapshots(ctx: &Context, namespace: &str, pvc: &str) -> Result<Vec<
     let api: Api<VolumeSnapshot> = Api::namespaced(ctx.client.clone(), namespace);
     let of_pvc = ListParams::default().labels(&format!("{PVC}={}", label(pvc)));
     let all = api.list(&of_pvc).await.doing("listing the VolumeSnapshots")?;
-    Ok(all
-        .items
-        .iter()
-        .filter(|s| pvc_of(*s).as_deref() == Some(pvc))
-        .filter_map(of_snapshot)
-        .collect())
+    Ok(all.items.iter().filter(|s| pvc_of(*s).as_deref() == Some(pvc)).filter_map(of_snapshot).collect())
 }
 
 fn of_snapshot(snapshot: &VolumeSnapshot) -> Option<Found> {
     let status = snapshot.status.as_ref().filter(|s| s.ready_to_use == Some(true))?;
-    let cut = snapshot
-        .annotations()
-        .get(CUT)
-        .and_then(|c| c.parse().ok())
-        .or(status.creation_time)?;
+    let cut = snapshot.annotations().get(CUT).and_then(|c| c.parse().ok()).or(status.creation_time)?;
     let facts = Some(facts(Some(snapshot))).filter(|f| !f.size.is_empty());
     let bytes = status.restore_size.as_deref().and_then(crate::expose::objects::bytes);
     Some(Found {
-        candidate: Candidate {
-            kind: SourceKind::Snapshot,
-            name: snapshot.name_any(),
-            cut,
-            bytes,
-            files: None,
-            repository: None,
-        },
+        candidate: Candidate { kind: SourceKind::Snapshot, name: snapshot.name_any(), cut, bytes, files: None, repository: None },
         facts,
     })
 }
@@ -65,10 +49,7 @@ pub fn archives(run: &BorgRun) -> Result<Vec<Found>, Unusable> {
         (_, Some(Reason::RepositoryMissing)) => return Ok(vec![]),
         (_, reason) => {
             let message = format!("the archives could not be listed: {}", status.message.unwrap_or_default());
-            return Err(Unusable {
-                reason: reason.unwrap_or(Reason::BorgFailed),
-                message,
-            });
+            return Err(Unusable { reason: reason.unwrap_or(Reason::BorgFailed), message });
         }
     }
     let repository = run.spec.repository.name.clone();
@@ -115,11 +96,7 @@ pub fn choose(source: &RestoreSource, mut found: Vec<Found>) -> Result<Found, Un
     found.into_iter().find(|f| kind(f) && name(f) && at(f)).ok_or_else(|| Unusable {
         reason: Reason::NoMatch,
         message: match oldest {
-            Some(oldest) => format!(
-                "no {what} of PVC {}{asked}; there are {there}, the oldest of {}",
-                source.pvc,
-                oldest.to_rfc3339()
-            ),
+            Some(oldest) => format!("no {what} of PVC {}{asked}; there are {there}, the oldest of {}", source.pvc, oldest.to_rfc3339()),
             None => format!("there is no {what} of PVC {}", source.pvc),
         },
     })
@@ -132,14 +109,7 @@ mod tests {
 
     fn found(kind: SourceKind, name: &str, cut: &str) -> Found {
         Found {
-            candidate: Candidate {
-                kind,
-                name: name.into(),
-                cut: cut.parse().unwrap(),
-                bytes: None,
-                files: None,
-                repository: None,
-            },
+            candidate: Candidate { kind, name: name.into(), cut: cut.parse().unwrap(), bytes: None, files: None, repository: None },
             facts: None,
         }
     }
@@ -155,49 +125,15 @@ mod tests {
 
     #[test]
     fn the_choice_is_the_newest_that_fits() {
-        let source = RestoreSource {
-            pvc: "db".into(),
-            ..RestoreSource::default()
-        };
+        let source = RestoreSource { pvc: "db".into(), ..RestoreSource::default() };
         let at = |t: &str| Some(t.parse().unwrap());
         let cases = [
             (source.clone(), "s3"),
-            (
-                RestoreSource {
-                    from: Some(SourceKind::Archive),
-                    ..source.clone()
-                },
-                "a2",
-            ),
-            (
-                RestoreSource {
-                    at: at("2026-11-20T12:00:00Z"),
-                    ..source.clone()
-                },
-                "s2",
-            ),
-            (
-                RestoreSource {
-                    at: at("2026-11-20T00:00:00Z"),
-                    from: Some(SourceKind::Archive),
-                    ..source.clone()
-                },
-                "a2",
-            ),
-            (
-                RestoreSource {
-                    at: at("2026-11-19T23:59:59Z"),
-                    ..source.clone()
-                },
-                "a1",
-            ),
-            (
-                RestoreSource {
-                    name: Some("a1".into()),
-                    ..source
-                },
-                "a1",
-            ),
+            (RestoreSource { from: Some(SourceKind::Archive), ..source.clone() }, "a2"),
+            (RestoreSource { at: at("2026-11-20T12:00:00Z"), ..source.clone() }, "s2"),
+            (RestoreSource { at: at("2026-11-20T00:00:00Z"), from: Some(SourceKind::Archive), ..source.clone() }, "a2"),
+            (RestoreSource { at: at("2026-11-19T23:59:59Z"), ..source.clone() }, "a1"),
+            (RestoreSource { name: Some("a1".into()), ..source }, "a1"),
         ];
         for (source, expected) in cases {
             assert_eq!(choose(&source, all()).unwrap().candidate.name, expected, "{source:?}");
@@ -206,23 +142,10 @@ mod tests {
 
     #[test]
     fn what_does_not_match_is_an_error_that_says_what_there_is() {
-        let source = RestoreSource {
-            pvc: "db".into(),
-            name: Some("x".into()),
-            ..RestoreSource::default()
-        };
+        let source = RestoreSource { pvc: "db".into(), name: Some("x".into()), ..RestoreSource::default() };
         let error = choose(&source, all()).unwrap_err();
         assert_eq!(error.reason, Reason::NoMatch);
-        assert!(
-            error.message.contains("named x") && error.message.contains("there are 4"),
-            "{}",
-            error.message
-        );
-        assert!(
-            choose(&source, vec![])
-                .unwrap_err()
-                .message
-                .contains("there is no snapshot or archive of PVC db")
-        );
+        assert!(error.message.contains("named x") && error.message.contains("there are 4"), "{}", error.message);
+        assert!(choose(&source, vec![]).unwrap_err().message.contains("there is no snapshot or archive of PVC db"));
     }
 }

@@ -74,15 +74,9 @@ fn is_refused_with_words_that_help() {
         ("0 0 32 * *", "day of month: 32 is not within 1-31"),
         ("0 0 1 13 *", "month: 13 is not within 1-12"),
         ("0 0 * * 8", "day of week: 8 is not within 0-7"),
-        (
-            "*/0 * * * *",
-            "minute: the step /0 must be from 1 to 60; a step begins anew in each hour",
-        ),
+        ("*/0 * * * *", "minute: the step /0 must be from 1 to 60; a step begins anew in each hour"),
         ("*/90 * * * *", "minute: the step /90 must be from 1 to 60"),
-        (
-            "0 */48 * * *",
-            "hour: the step /48 must be from 1 to 24; a step begins anew in each day",
-        ),
+        ("0 */48 * * *", "hour: the step /48 must be from 1 to 24; a step begins anew in each day"),
         ("H/61 * * * *", "minute: the step /61"),
         ("5-3 * * * *", "minute: the range '5-3' begins after its end"),
         ("0 0 * * FRI-MON", "day of week: the range 'FRI-MON' begins after its end"),
@@ -111,10 +105,7 @@ fn is_refused_with_words_that_help() {
         (&"1,".repeat(200), "is longer than 256 characters"),
     ] {
         let message = Schedule::parse(text, "shop", "db").map_err(|error| error.to_string());
-        assert!(
-            message.as_ref().is_err_and(|message| message.contains(words)),
-            "'{text}': {message:?}"
-        );
+        assert!(message.as_ref().is_err_and(|message| message.contains(words)), "'{text}': {message:?}");
         assert!(message.is_err_and(|message| message.len() < 400), "'{text}': too many words");
     }
 }

@@ -22,11 +22,7 @@ fn panic_with(text: &str, error: &ScheduleError) -> ! {
 
 /// `2026-11-21 10:00` in UTC, or with an offset at its end.
 fn at(text: &str) -> DateTime<Utc> {
-    let text = if text.len() > 16 {
-        text.to_owned()
-    } else {
-        format!("{text} +0000")
-    };
+    let text = if text.len() > 16 { text.to_owned() } else { format!("{text} +0000") };
     DateTime::parse_from_str(&text, "%Y-%m-%d %H:%M %z").unwrap().to_utc()
 }
 
@@ -34,8 +30,5 @@ fn at(text: &str) -> DateTime<Utc> {
 fn times(text: &str, after: &str, tz: Tz, count: usize) -> Vec<String> {
     let schedule = schedule(text);
     let times = std::iter::successors(schedule.next(at(after), tz), |time| schedule.next(*time, tz));
-    times
-        .take(count)
-        .map(|time| time.with_timezone(&tz).format("%Y-%m-%d %H:%M %z").to_string())
-        .collect()
+    times.take(count).map(|time| time.with_timezone(&tz).format("%Y-%m-%d %H:%M %z").to_string()).collect()
 }

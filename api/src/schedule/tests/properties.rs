@@ -183,11 +183,7 @@ fn the_ends_of_the_calendar_are_no_panic() {
     for text in ["* * * * *", "0 3 * * *", "0 0 29 2 *", "30 * 1 1 *"] {
         for tz in ZONES {
             let schedule = schedule(text);
-            for at in [
-                DateTime::<Utc>::MIN_UTC,
-                DateTime::<Utc>::MAX_UTC,
-                tz.timestamp_opt(0, 0).unwrap().to_utc(),
-            ] {
+            for at in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC, tz.timestamp_opt(0, 0).unwrap().to_utc()] {
                 schedule.next(at, tz);
                 schedule.interval(at, tz);
                 schedule.latest_due(at, DateTime::<Utc>::MAX_UTC, tz);

@@ -7,10 +7,7 @@ use chrono_tz::Tz;
 #[test]
 fn is_small() {
     assert!(size_of::<Schedule>() <= 56, "{}", size_of::<Schedule>());
-    assert!(
-        size_of::<croner::Cron>() > 3 * size_of::<Schedule>(),
-        "croner has become small: use it"
-    );
+    assert!(size_of::<croner::Cron>() > 3 * size_of::<Schedule>(), "croner has become small: use it");
 }
 
 #[test]
