@@ -4,6 +4,7 @@ pub mod borg;
 pub mod hold;
 pub mod lease;
 pub mod metrics;
+mod mount_table;
 pub mod push;
 pub mod run;
 pub mod sandbox;

@@ -12,9 +12,9 @@ mod plan;
 mod privileges;
 mod spawn;
 
-pub use enter::{enter, main};
+pub use enter::enter;
 pub use plan::{Capabilities, Plan, SandboxVolume, Secrets};
-pub use spawn::{EXIT_CODE, Sandbox, SpawnError, failure, spawn};
+pub use spawn::{EXIT_CODE, Sandbox, SpawnError, failure, failure_line, spawn};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -44,9 +44,6 @@ pub struct SandboxError {
 
 impl SandboxError {
     fn new(step: impl Into<String>, error: impl std::fmt::Display) -> Self {
-        Self {
-            step: step.into(),
-            error: error.to_string(),
-        }
+        Self { step: step.into(), error: error.to_string() }
     }
 }

@@ -21,7 +21,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 /// Exit code of a sandbox that could not be set up. Borg itself has no such code; [`failure`] tells for certain.
 pub const EXIT_CODE: u8 = 125;
 /// First descriptor after standard input, output and error.
-const FIRST_INHERITED: RawFd = 3;
+pub(super) const FIRST_INHERITED: RawFd = 3;
 
 /// The sandbox could not even be started.
 #[derive(Debug, Error)]
@@ -50,10 +50,7 @@ pub struct Sandbox {
 /// Starts `exe sandbox` as leader of its own process group, with `inherit` as its descriptors 3 and up, and sends it the plan.
 pub async fn spawn(exe: &Path, plan: &Plan, inherit: Vec<OwnedFd>) -> Result<Sandbox, SpawnError> {
     let inherited = inherit.len();
-    let order = serde_json::to_vec(&Order {
-        plan: plan.clone(),
-        inherited,
-    })?;
+    let order = serde_json::to_vec(&Order { plan: plan.clone(), inherited })?;
     let mut child = command(exe, inherit)?.spawn().map_err(SpawnError::Start)?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     if let Some(mut stdin) = child.stdin.take() {
@@ -76,10 +73,7 @@ fn command(exe: &Path, inherit: Vec<OwnedFd>) -> Result<Command, SpawnError> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mappings = (FIRST_INHERITED..)
-        .zip(inherit)
-        .map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd })
-        .collect();
+    let mappings = (FIRST_INHERITED..).zip(inherit).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
     command.fd_mappings(mappings)?;
     Ok(Command::from(command))
 }
@@ -137,10 +131,7 @@ pub fn failure(line: &str) -> Option<SandboxError> {
     Some(line.borgherd_sandbox_failed)
 }
 
-/// The line that [`failure`] reads.
-pub(super) fn failure_line(error: SandboxError) -> String {
-    serde_json::to_string(&FailureLine {
-        borgherd_sandbox_failed: error,
-    })
-    .unwrap_or_default()
+/// The line for standard error that [`failure`] reads.
+pub fn failure_line(error: SandboxError) -> String {
+    serde_json::to_string(&FailureLine { borgherd_sandbox_failed: error }).unwrap_or_default()
 }

@@ -80,12 +80,7 @@ pub(super) fn lock(path: &Path) -> Result<File, SlotError> {
 
 /// Replaces what stands in the file by who holds it now. The lock counts, not this text.
 pub(super) fn inscribe(mut file: &File, holder: &str, identity: &Identity) -> io::Result<()> {
-    let Identity {
-        pid,
-        started,
-        boot_id,
-        clock,
-    } = identity;
+    let Identity { pid, started, boot_id, clock } = identity;
     let text = format!(
         "holder: {holder}\nsince: {}\npid: {pid}\npid started: {}\nboot id: {boot_id}\n(all this counts only while the file is locked: flock --nonblock FILE true)\n",
         clock().to_rfc3339(),
@@ -118,9 +113,5 @@ fn is_at(file: &File, path: &Path) -> Result<bool, SlotError> {
 }
 
 fn failed(what: &'static str, path: &Path, error: io::Error) -> SlotError {
-    SlotError::File {
-        what,
-        path: path.to_owned(),
-        error,
-    }
+    SlotError::File { what, path: path.to_owned(), error }
 }

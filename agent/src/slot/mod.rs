@@ -33,9 +33,7 @@ impl Slots {
         }
         let files = (1..=count).map(|number| dir.join(format!("{number}.lock"))).collect();
         file::make_folder(dir)?;
-        Ok(Self {
-            queue: LockQueue::new(files, identity, Box::new(order)),
-        })
+        Ok(Self { queue: LockQueue::new(files, identity, Box::new(order)) })
     }
 
     /// Waits in the order of calls for the slot that is free first. `holder` is written into its file, for people.
@@ -100,10 +98,7 @@ pub async fn repository_lock(dir: &Path, location: &str, holder: &str, identity:
     let name = borgherd_api::names::hash(&[location], 10);
     let files = vec![dir.join(format!("{name}.lock"))];
     let one = Box::new(OnlyOne);
-    LockQueue::new(files, identity, one)
-        .acquire(&format!("{holder} {location}"))
-        .await
-        .map(RepositoryLock)
+    LockQueue::new(files, identity, one).acquire(&format!("{holder} {location}")).await.map(RepositoryLock)
 }
 
 /// Order of a single file: there is nothing to choose.

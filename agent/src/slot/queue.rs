@@ -44,20 +44,8 @@ struct Waiter {
 
 impl LockQueue {
     pub(super) fn new(files: Vec<PathBuf>, identity: Identity, order: Box<dyn Rng + Send>) -> Self {
-        let state = State {
-            waiting: VecDeque::new(),
-            watched: vec![false; files.len()],
-            order,
-            next_id: 0,
-        };
-        Self {
-            inner: Arc::new(Inner {
-                files,
-                identity,
-                held: AtomicUsize::new(0),
-                state: Mutex::new(state),
-            }),
-        }
+        let state = State { waiting: VecDeque::new(), watched: vec![false; files.len()], order, next_id: 0 };
+        Self { inner: Arc::new(Inner { files, identity, held: AtomicUsize::new(0), state: Mutex::new(state) }) }
     }
 
     pub(super) fn held(&self) -> usize {
@@ -104,24 +92,14 @@ fn take_free(inner: &Arc<Inner>, state: &mut State, holder: &str) -> Result<Opti
 fn join(inner: &Arc<Inner>, state: &mut State, holder: &str) -> Result<(Place, oneshot::Receiver<Result<Held, SlotError>>), SlotError> {
     for (index, watched) in state.watched.iter_mut().enumerate().filter(|(_, watched)| !**watched) {
         let shared = Arc::clone(inner);
-        thread::Builder::new()
-            .name(format!("lock-{}", index + 1))
-            .spawn(move || watch(&shared, index))
-            .map_err(SlotError::Thread)?;
+        thread::Builder::new().name(format!("lock-{}", index + 1)).spawn(move || watch(&shared, index)).map_err(SlotError::Thread)?;
         *watched = true;
     }
     let (answer, receiver) = oneshot::channel();
     let id = state.next_id;
     state.next_id += 1;
-    state.waiting.push_back(Waiter {
-        id,
-        holder: holder.to_owned(),
-        answer,
-    });
-    let place = Place {
-        inner: Arc::clone(inner),
-        id,
-    };
+    state.waiting.push_back(Waiter { id, holder: holder.to_owned(), answer });
+    let place = Place { inner: Arc::clone(inner), id };
     Ok((place, receiver))
 }
 
@@ -192,11 +170,7 @@ impl Held {
             tracing::warn!(%error, path = ?inner.files.get(index), "the lock is held, but who holds it could not be written into its file");
         }
         inner.held.fetch_add(1, Ordering::Relaxed);
-        Self {
-            file,
-            index,
-            _counted: Counted(Arc::clone(inner)),
-        }
+        Self { file, index, _counted: Counted(Arc::clone(inner)) }
     }
 
     pub(super) fn index(&self) -> usize {
