@@ -119,6 +119,13 @@ impl World {
         Cluster::of(&self.settings)
     }
 
+    /// Ends a test that cannot run here: `hack/test` counts it as skipped.
+    #[allow(clippy::unnecessary_wraps, reason = "it is returned from a test's body")]
+    pub fn skip(&self, reason: &str) -> Result<()> {
+        eprintln!("SKIPPED {}: {reason}", self.test);
+        Ok(())
+    }
+
     /// The same, or an error that names what is missing.
     pub fn own_cluster(&self) -> Result<Cluster> {
         self.cluster()
