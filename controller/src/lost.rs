@@ -1,7 +1,7 @@
 //! Whether nobody will ever end a run. A run is lost only when the pod of its agent is gone by a live GET, or its node has no agent.
 
-use crate::backup::apply::{Doing, Error};
 use crate::context::Context;
+use crate::error::{Doing, Error};
 use crate::stores;
 use borgherd_api::Reason;
 use borgherd_api::crd::{BorgRun, RunPhase};

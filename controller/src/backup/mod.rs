@@ -1,16 +1,19 @@
 //! Leading one Backup to its end: observe → decide → apply → status, volume by volume, all volumes side by side.
 
 pub mod apply;
+mod archive;
 pub mod decide;
 pub mod history;
 pub mod prepare;
 pub mod report;
+mod snapshot;
 pub mod status;
 
 use crate::context::Context;
+use crate::error::Error;
 use crate::expose::Exposed;
 use crate::{lost, stores};
-use apply::{Error, Work};
+use apply::Work;
 use borgherd_api::crd::{Backup, Trigger, VolumePhase, VolumeStatus};
 use borgherd_api::policy::ArchiveWhen;
 use chrono::{DateTime, Utc};

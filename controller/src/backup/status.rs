@@ -2,7 +2,7 @@
 //!
 //! Invariant: a status is written with the resourceVersion it was computed from; whoever is late gets a 409 and looks again.
 
-use super::apply::{Doing, Error};
+use crate::error::{Doing, Error};
 use borgherd_api::crd::{Backup, BackupPhase, BackupStatus, Outcome, VolumePhase, VolumeStatus};
 use chrono::{DateTime, Utc};
 use kube::api::{Api, PostParams};

@@ -3,8 +3,8 @@
 //! `Retain` → holder and claim gone → `claimRef` to the target → target PVC with `volumeName` → Bound → reclaim policy as the class
 //! says. Driven by live reads: it happens once, and each step may be repeated. So a PVC that the application sees is always whole.
 
-use crate::backup::apply::{Doing, Error};
 use crate::context::Context;
+use crate::error::{Doing, Error};
 use crate::expose::{Exposed, clean};
 use crate::repository::Unusable;
 use borgherd_api::Reason;

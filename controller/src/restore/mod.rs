@@ -5,12 +5,14 @@
 
 pub mod apply;
 pub mod decide;
+mod fill;
+mod find;
 pub mod handover;
 pub mod resolve;
 
-use crate::backup::apply::{Doing, Error};
 use crate::backup::decide::Rules;
 use crate::context::Context;
+use crate::error::{Doing, Error};
 use crate::expose::Exposed;
 use crate::{events, lost};
 use apply::Work;

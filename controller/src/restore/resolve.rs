@@ -2,8 +2,9 @@
 //!
 //! Invariant: what does not match ends as `NoMatch`; there is no falling back to something else.
 
-use crate::backup::apply::{Doing, Error, facts};
+use crate::backup::apply::facts;
 use crate::context::Context;
+use crate::error::{Doing, Error};
 use crate::repository::Unusable;
 use crate::world::pvc_of;
 use borgherd_api::Reason;

@@ -1,0 +1,239 @@
+//! The second half of a volume's way: admitted, cloned, held, run, and the run's end taken over.
+
+use super::apply::{Work, facts, seconds};
+use super::decide;
+use crate::admission::{Answer, Request};
+use crate::error::{Doing, Error};
+use crate::expose::{self, Exposed, clean, objects};
+use crate::repository::{self, Unusable, record};
+use borgherd_api::Reason;
+use borgherd_api::crd::snapshot::VolumeSnapshot;
+use borgherd_api::crd::{
+    ArchiveOptions, BorgRun, BorgRunSpec, Durations, Operation, Outcome, RunRepository, RunVolume, Subject, VolumePhase, VolumeStatus,
+};
+use borgherd_api::names;
+use borgherd_api::policy::Policy;
+use k8s_openapi::api::core::v1::{NodeSelector, PersistentVolume, PersistentVolumeClaim};
+use kube::api::Api;
+
+impl Work<'_> {
+    /// The Repository of a volume: the one it began with, else that of its policy.
+    pub(super) fn repository(&self, volume: &VolumeStatus, policy: &Policy) -> Result<repository::Chosen, Unusable> {
+        let all = self.ctx.stores.repositories.state();
+        let wanted = volume.repository.as_deref().or(policy.repository.as_deref());
+        repository::choose(
+            &all,
+            wanted,
+            repository::Subject { cluster: &self.ctx.cluster_uid, namespace: &self.owner.namespace, pvc: &volume.pvc },
+        )
+    }
+
+    /// What the ledger is asked for.
+    pub fn request(&self, volume: &VolumeStatus, chosen: &repository::Chosen, class: Option<String>) -> Request {
+        Request {
+            owner: (self.owner.namespace.clone(), self.owner.name.clone()),
+            restore: false,
+            namespace: self.owner.namespace.clone(),
+            cut: volume.cut.unwrap_or(self.now),
+            repository: chosen.name.clone(),
+            max_concurrent: chosen.spec.max_concurrent.and_then(|n| usize::try_from(n).ok()),
+            location: chosen.location.clone(),
+            class,
+        }
+    }
+
+    pub(super) fn admit(&self, volume: &VolumeStatus, snapshot: Option<&VolumeSnapshot>) -> VolumeStatus {
+        let chosen = self.policy(&volume.pvc).and_then(|policy| {
+            let class = policy.clone_class.clone().or_else(|| facts(snapshot).storage_class);
+            Ok((self.repository(volume, &policy)?, class))
+        });
+        let (chosen, class) = match chosen {
+            Ok(chosen) => chosen,
+            Err(Unusable { reason, message }) => return self.failed(volume, reason, message),
+        };
+        let ticket = self.ticket(&volume.pvc);
+        let (answer, woken) = self.ctx.admission.ask(&ticket, &self.request(volume, &chosen, class), self.ctx.capacity());
+        self.ctx.wake(&woken);
+        let waits = |reason: Reason, message: String| VolumeStatus { reason: Some(reason), message: Some(message), ..volume.clone() };
+        match answer {
+            Answer::RepositoryBusy => waits(Reason::WaitingForRepository, format!("another run writes to {}", chosen.location)),
+            Answer::Full => waits(Reason::WaitingForCapacity, "waits for a free slot or for a place within a limit".into()),
+            Answer::Superseded => VolumeStatus {
+                outcome: Some(Outcome::Superseded),
+                reason: Some(Reason::Superseded),
+                message: Some("a newer cut of this volume is archived in its place; the snapshot stays".into()),
+                ..self.enter(volume, VolumePhase::Cleaning)
+            },
+            Answer::Granted => {
+                let durations = Durations { admission: self.since(volume.since), ..volume.durations.unwrap_or_default() };
+                VolumeStatus {
+                    repository: Some(chosen.name),
+                    location: Some(chosen.location),
+                    attempt: volume.attempt + 1,
+                    not_before: None,
+                    progress: None,
+                    durations: Some(durations),
+                    ..self.enter(volume, VolumePhase::Cloning)
+                }
+            }
+        }
+    }
+
+    pub(super) async fn clone_snapshot(&self, volume: &VolumeStatus, snapshot: Option<&VolumeSnapshot>) -> Result<VolumeStatus, Error> {
+        let bound = snapshot.and_then(|s| s.status.as_ref()?.bound_volume_snapshot_content_name.clone()).unwrap_or_default();
+        let Some(original) = self.contents().get_opt(&bound).await.doing("reading the snapshot's content")? else {
+            return Ok(self.failed(volume, Reason::SnapshotGone, format!("VolumeSnapshotContent {bound} is gone")));
+        };
+        let name = self.temporary(&volume.pvc);
+        let place = objects::Place { name: &name, owner: &self.owner, config: &self.ctx.config };
+        let content = place.content(&original).ok_or_else(|| Error::Missing(format!("VolumeSnapshotContent {bound} has no handle yet")))?;
+        expose::get_or_create(&self.contents(), &content).await.doing("creating the static VolumeSnapshotContent")?;
+        let api = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.volumes_namespace);
+        expose::get_or_create(&api, &place.snapshot(&original)).await.doing("creating the clone's VolumeSnapshot")?;
+        Ok(volume.clone())
+    }
+
+    pub(super) async fn clone_volume(
+        &self,
+        volume: &VolumeStatus,
+        snapshot: Option<&VolumeSnapshot>,
+        exposed: &Exposed,
+    ) -> Result<VolumeStatus, Error> {
+        let class = match self.policy(&volume.pvc) {
+            Ok(policy) => policy.clone_class,
+            Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
+        };
+        let name = self.temporary(&volume.pvc);
+        let place = objects::Place { name: &name, owner: &self.owner, config: &self.ctx.config };
+        let restore_size = exposed.snapshot.as_ref().and_then(|s| s.status.as_ref()?.restore_size.clone());
+        let affinity = self.affinity(&volume.pvc).await?;
+        let preferred = self.ctx.world().last_node(&self.owner.namespace, &volume.pvc);
+        let namespace = &self.ctx.config.volumes_namespace;
+        let claim = place.clone_claim(&facts(snapshot), restore_size.as_deref(), class.as_deref())?;
+        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &claim).await.doing("creating the clone")?;
+        let holder = place.holder(true, affinity.as_ref(), preferred.as_deref())?;
+        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &holder).await.doing("creating the holder")?;
+        Ok(volume.clone())
+    }
+
+    /// Node affinity of the source's PersistentVolume: where one can be mounted, so can its clone.
+    pub(super) async fn affinity(&self, pvc: &str) -> Result<Option<NodeSelector>, Error> {
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.ctx.client.clone(), &self.owner.namespace);
+        let claim = claims.get_opt(pvc).await.doing("reading the PVC")?;
+        let Some(name) = claim.and_then(|c| c.spec?.volume_name) else {
+            return Ok(None);
+        };
+        let volumes: Api<PersistentVolume> = Api::all(self.ctx.client.clone());
+        let volume = volumes.get_opt(&name).await.doing("reading the PersistentVolume")?;
+        Ok(volume.and_then(|v| v.spec?.node_affinity?.required))
+    }
+
+    pub(super) async fn run(
+        &self,
+        volume: &VolumeStatus,
+        snapshot: Option<&VolumeSnapshot>,
+        exposed: &Exposed,
+        node: String,
+        at: RunVolume,
+    ) -> Result<VolumeStatus, Error> {
+        let claim = exposed.claim.as_ref();
+        let (labels, annotations) = expose::marks(&self.owner);
+        let marked = clean::own_volume(&self.ctx.client, &at.pv, Some(&labels), Some(&annotations), exposed.volume.as_ref());
+        marked.await.doing("setting the clone's volume to Delete")?;
+        let policy = match self.policy(&volume.pvc) {
+            Ok(policy) => policy,
+            Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
+        };
+        let chosen = match self.repository(volume, &policy) {
+            Ok(chosen) => chosen,
+            Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
+        };
+        debug_assert!(claim.is_some(), "a run is decided from a bound claim");
+        let known = record::read(&self.records(), &chosen.location).await.doing("reading the repository's record")?;
+        let cut = volume.cut.ok_or_else(|| Error::Missing("the cut".into()))?;
+        let name = names::run(&self.temporary(&volume.pvc), volume.attempt);
+        let mut run = BorgRun::new(
+            &name,
+            BorgRunSpec {
+                node: node.clone(),
+                subject: Subject { namespace: self.owner.namespace.clone(), pvc: volume.pvc.clone() },
+                owner: self.owner.clone(),
+                repository: RunRepository {
+                    name: chosen.name.clone(),
+                    location: chosen.location.clone(),
+                    secret_ref: chosen.spec.secret_ref.clone(),
+                    encryption: chosen.spec.encryption,
+                    rate_limit: chosen.spec.rate_limit,
+                    may_init: known.is_none(),
+                    expected_id: known.and_then(|r| r.id),
+                },
+                volume: Some(at),
+                operation: Operation::Archive(ArchiveOptions {
+                    name: names::archive(&self.owner.namespace, &volume.pvc, cut),
+                    cut,
+                    facts: facts(snapshot),
+                    exclude: policy.exclude,
+                    compression: policy.compression,
+                    files_cache: policy.files_cache,
+                }),
+                time_zone: policy.time_zone.name().to_owned(),
+                deadline: self.now + chrono::Duration::from_std(self.ctx.config.timeouts.run).unwrap_or_default(),
+            },
+        );
+        run.metadata.namespace = Some(self.ctx.config.namespace.clone());
+        run.metadata.labels = Some(labels);
+        run.metadata.annotations = Some(annotations);
+        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace), &run)
+            .await
+            .doing("creating the BorgRun")?;
+        let durations = Durations { clone: self.since(volume.since), ..volume.durations.unwrap_or_default() };
+        Ok(VolumeStatus { node: Some(node), run: Some(name), durations: Some(durations), ..self.enter(volume, VolumePhase::Queued) })
+    }
+
+    pub(super) async fn find_run(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
+        let name = volume.run.clone().unwrap_or_default();
+        let runs: Api<BorgRun> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
+        match runs.get_opt(&name).await.doing("looking for the BorgRun")? {
+            Some(_) => Err(Error::Missing(format!("BorgRun {name} is there, but not yet in the cache"))),
+            None => Ok(self.failed(volume, Reason::Interrupted, format!("BorgRun {name} was deleted before it had ended"))),
+        }
+    }
+
+    /// Takes over a run's end. The record of the repository is written before the status says that an archive exists.
+    pub(super) async fn conclude(&self, volume: &VolumeStatus, exposed: &Exposed) -> Result<VolumeStatus, Error> {
+        let Some(run) = &exposed.run else {
+            return Err(Error::Missing("the run".into()));
+        };
+        let (outcome, reason, message) = decide::ended(run);
+        let status = run.status.clone().unwrap_or_default();
+        if let (Some(_), Some(cut)) = (outcome, volume.cut) {
+            let location = &run.spec.repository.location;
+            record::write(&self.records(), location, status.repository_id.as_deref(), cut).await.doing("recording the repository")?;
+        }
+        let durations = Durations {
+            slot_wait: status.queued_at.zip(status.started_at).map(|(from, to)| seconds(to - from)),
+            borg: status.borg_seconds,
+            ..volume.durations.unwrap_or_default()
+        };
+        let told = VolumeStatus {
+            progress: status.progress.or(volume.progress),
+            archive: outcome.and(status.archive).map(|a| a.name),
+            durations: Some(durations),
+            ..volume.clone()
+        };
+        match (outcome, reason) {
+            (Some(outcome), reason) => {
+                self.leave(&volume.pvc);
+                Ok(VolumeStatus { outcome: Some(outcome), reason, message: status.message, ..self.enter(&told, VolumePhase::Cleaning) })
+            }
+            (None, reason) => Ok(self.failed(&told, reason.unwrap_or(Reason::BorgFailed), message.unwrap_or_default())),
+        }
+    }
+}
+
+/// Takes over how far the run is.
+pub(super) fn follow(volume: &VolumeStatus, exposed: &Exposed, phase: VolumePhase) -> VolumeStatus {
+    let status = exposed.run.as_ref().and_then(|r| r.status.clone()).unwrap_or_default();
+    let since = if phase == volume.phase { volume.since } else { status.started_at.or(volume.since) };
+    VolumeStatus { phase, since, progress: status.progress, ..volume.clone() }
+}

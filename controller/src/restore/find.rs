@@ -1,0 +1,174 @@
+//! The first half of a Restore: what there is, and which of it is meant.
+
+use super::apply::Work;
+use super::resolve::{self, Found};
+use crate::error::{Doing, Error};
+use crate::expose::{self, Exposed};
+use crate::repository::{self, Chosen, Unusable, record};
+use borgherd_api::Reason;
+use borgherd_api::crd::{
+    BorgRun, BorgRunSpec, ListOptions, Operation, RestorePhase, RestoreStatus, RunRepository, RunVolume, SourceKind, Subject, VolumeFacts,
+};
+use borgherd_api::names;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use kube::api::Api;
+
+/// Candidates that a status shows.
+const SHOWN: usize = 1000;
+
+impl Work<'_> {
+    pub(super) fn repository(&self) -> Result<Chosen, Unusable> {
+        let source = &self.restore.spec.source;
+        let policy = self.ctx.world().policy(&self.owner.namespace, &source.pvc).ok();
+        let wanted = source.repository.clone().or_else(|| policy.and_then(|p| p.repository));
+        let subject = repository::Subject { cluster: &self.ctx.cluster_uid, namespace: &self.owner.namespace, pvc: &source.pvc };
+        repository::choose(&self.ctx.stores.repositories.state(), wanted.as_deref(), subject)
+    }
+
+    /// A target that exists is refused before anything else is done.
+    pub(super) async fn begin(&self, status: &RestoreStatus) -> Result<RestoreStatus, Error> {
+        let spec = &self.restore.spec;
+        if let Some(target) = &spec.target
+            && self.claims().get_opt(&target.pvc).await.doing("looking for the target PVC")?.is_some()
+        {
+            let message =
+                format!("PVC {} exists in namespace {}; choose another name, or delete it first", target.pvc, self.owner.namespace);
+            return Ok(self.failed(status, Reason::TargetExists, message));
+        }
+        if spec.source.from == Some(SourceKind::Snapshot) {
+            return Ok(self.enter(status, RestorePhase::Resolving));
+        }
+        let listed = match self.repository() {
+            Ok(chosen) => self.list_archives(&chosen).await?,
+            Err(unusable) => Err(unusable),
+        };
+        match listed {
+            Ok(run) => Ok(RestoreStatus { run: Some(run), ..self.enter(status, RestorePhase::Resolving) }),
+            // Without a repository there may still be snapshots to look at.
+            Err(unusable) if spec.preview => Ok(RestoreStatus {
+                reason: Some(unusable.reason),
+                message: Some(unusable.message),
+                ..self.enter(status, RestorePhase::Resolving)
+            }),
+            Err(unusable) => Ok(self.refused(status, unusable)),
+        }
+    }
+
+    pub(super) async fn list_archives(&self, chosen: &Chosen) -> Result<Result<String, Unusable>, Error> {
+        let preferred = self.ctx.world().last_node(&self.owner.namespace, self.pvc());
+        let nodes: Vec<String> =
+            self.ctx.stores.agents.state().iter().filter_map(|l| Some(l.name_any().strip_prefix("agent-")?.to_owned())).collect();
+        let node = preferred.filter(|n| nodes.contains(n)).or_else(|| nodes.iter().min().cloned());
+        let Some(node) = node else {
+            return Ok(Err(Unusable {
+                reason: Reason::AgentNotFound,
+                message: "no agent runs on any node, so archives cannot be listed".into(),
+            }));
+        };
+        let name = names::run(&self.name(), 0);
+        self.create_run(&name, node, chosen, None, Operation::List(ListOptions { last: None })).await?;
+        Ok(Ok(name))
+    }
+
+    pub(super) async fn create_run(
+        &self,
+        name: &str,
+        node: String,
+        chosen: &Chosen,
+        volume: Option<RunVolume>,
+        operation: Operation,
+    ) -> Result<(), Error> {
+        let records: Api<ConfigMap> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
+        let known = record::read(&records, &chosen.location).await.doing("reading the repository's record")?;
+        let (labels, annotations) = expose::marks(&self.owner);
+        let mut run = BorgRun::new(
+            name,
+            BorgRunSpec {
+                node,
+                subject: Subject { namespace: self.owner.namespace.clone(), pvc: self.pvc().to_owned() },
+                owner: self.owner.clone(),
+                repository: RunRepository {
+                    name: chosen.name.clone(),
+                    location: chosen.location.clone(),
+                    secret_ref: chosen.spec.secret_ref.clone(),
+                    encryption: chosen.spec.encryption,
+                    rate_limit: None,
+                    may_init: false,
+                    expected_id: known.and_then(|r| r.id),
+                },
+                volume,
+                operation,
+                time_zone: "UTC".into(),
+                deadline: self.now + chrono::Duration::from_std(self.ctx.config.timeouts.run).unwrap_or_default(),
+            },
+        );
+        run.metadata.namespace = Some(self.ctx.config.namespace.clone());
+        run.metadata.labels = Some(labels);
+        run.metadata.annotations = Some(annotations);
+        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace), &run)
+            .await
+            .doing("creating the BorgRun")
+    }
+
+    pub(super) async fn resolve(&self, status: &RestoreStatus, exposed: &Exposed) -> Result<RestoreStatus, Error> {
+        let source = &self.restore.spec.source;
+        let mut found: Vec<Found> = vec![];
+        if source.from != Some(SourceKind::Archive) {
+            found.extend(resolve::snapshots(self.ctx, &self.owner.namespace, self.pvc()).await?);
+        }
+        let archives = exposed.run.as_ref().map(|run| resolve::archives(run)).transpose();
+        if self.restore.spec.preview {
+            let (archives, problem) = match archives {
+                Ok(archives) => (archives.unwrap_or_default(), None),
+                Err(unusable) => (vec![], Some(unusable)),
+            };
+            return Ok(self.shown(status, found, archives, problem));
+        }
+        let chosen = archives.and_then(|archives| {
+            found.extend(archives.unwrap_or_default());
+            resolve::choose(source, found)
+        });
+        match chosen {
+            Err(unusable) => Ok(self.refused(status, unusable)),
+            Ok(Found { candidate, facts }) => {
+                let kind = candidate.kind;
+                let resolved = RestoreStatus { resolved: Some(candidate), facts: self.facts(facts).await?, ..status.clone() };
+                let next = if kind == SourceKind::Snapshot { RestorePhase::HandingOver } else { RestorePhase::Pending };
+                Ok(self.enter(&resolved, next))
+            }
+        }
+    }
+
+    pub(super) fn shown(
+        &self,
+        status: &RestoreStatus,
+        mut found: Vec<Found>,
+        archives: Vec<Found>,
+        problem: Option<Unusable>,
+    ) -> RestoreStatus {
+        found.extend(archives);
+        resolve::newest_first(&mut found);
+        let (reason, message) = problem.map_or((status.reason, status.message.clone()), |p| (Some(p.reason), Some(p.message)));
+        RestoreStatus {
+            candidates: found.into_iter().map(|f| f.candidate).take(SHOWN).collect(),
+            reason,
+            message,
+            ..self.ended(status, RestorePhase::Succeeded)
+        }
+    }
+
+    /// What Borgherd wrote down, or else what the source PVC says, if it is still there.
+    pub(super) async fn facts(&self, written: Option<VolumeFacts>) -> Result<Option<VolumeFacts>, Error> {
+        if written.as_ref().is_some_and(|f| !f.size.is_empty()) {
+            return Ok(written);
+        }
+        let claim = self.claims().get_opt(self.pvc()).await.doing("reading the source PVC")?;
+        Ok(claim.and_then(|c| c.spec).map(|spec| VolumeFacts {
+            size: spec.resources.and_then(|r| r.requests?.get("storage").map(|q| q.0.clone())).unwrap_or_default(),
+            storage_class: spec.storage_class_name,
+            access_modes: spec.access_modes.unwrap_or_default(),
+            ..VolumeFacts::default()
+        }))
+    }
+}
