@@ -93,16 +93,18 @@ fn pattern(line: &str) -> Result<(), String> {
         return Err("has a control character in it".to_owned());
     }
     // Borg takes any two letters or digits before a colon for a style.
-    let style = match line.split_at_checked(2) {
-        Some((style, rest)) if rest.starts_with(':') && style.chars().all(char::is_alphanumeric) => style,
-        _ => return Ok(()),
+    let Some((style, rest)) = line.split_once(':') else {
+        return Ok(());
     };
+    if style.chars().count() != 2 || !style.chars().all(char::is_alphanumeric) {
+        return Ok(());
+    }
     if !STYLES.contains(&style) {
         return Err(format!(
             "begins with '{style}:', which is no pattern style of borg's; there are fm: (the default), sh:, re:, pp: (path prefix) and pf: (whole path)"
         ));
     }
-    if line.len() == 3 {
+    if rest.is_empty() {
         return Err(format!("has nothing after '{style}:'"));
     }
     Ok(())

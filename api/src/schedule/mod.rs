@@ -56,7 +56,7 @@ impl Schedule {
     pub fn latest_due(&self, after: DateTime<Utc>, now: DateTime<Utc>, tz: Tz) -> Option<DateTime<Utc>> {
         let due = |after| self.next(after, tz).filter(|at| *at <= now);
         let mut newest = due(after)?;
-        // `quiet`: nothing is due after it. Doubling steps back from now find the last stretch that has a due time at all,
+        // Nothing is due after `quiet`. Growing steps back from now find a stretch that has a due time,
         let mut quiet = now;
         let mut step = Duration::minutes(1);
         while let Some(back) = quiet.checked_sub_signed(step).filter(|back| *back > newest) {
@@ -65,9 +65,14 @@ impl Schedule {
                 break;
             }
             quiet = back;
-            step += step;
+            step = step * 4;
         }
-        // and halving it finds the last time in it.
+        // often with just one or two;
+        for _ in 0..3 {
+            let Some(later) = due(newest) else { return Some(newest) };
+            newest = later;
+        }
+        // else halving the stretch finds its last.
         while quiet - newest > Duration::seconds(1) {
             let middle = newest + (quiet - newest) / 2;
             match due(middle) {
@@ -75,7 +80,6 @@ impl Schedule {
                 None => quiet = middle,
             }
         }
-        // A time may lie in the last second.
         Some(due(newest).unwrap_or(newest))
     }
 

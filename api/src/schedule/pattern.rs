@@ -6,6 +6,8 @@ use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 
 /// Which hours make a schedule an interval: all of them.
 const EVERY_HOUR: u32 = (1 << 24) - 1;
+/// All seven days, whichever time they come.
+const EVERY_WEEKDAY: u64 = 0x7f_7f7f_7f7f;
 /// No day that exists at all is more than 40 years away from its like (29 February on a given weekday, over a year like 2100).
 const SEARCH_MONTHS: u32 = 12 * 45;
 
@@ -36,15 +38,22 @@ impl Pattern {
     /// The days (bit n: day n) of a month that has `length` days and begins on weekday `first` (0 Sunday).
     fn days_of(&self, length: u32, first: u32) -> u32 {
         let by_day = self.days & !1 | if self.days & 1 == 1 { 1 << length } else { 0 };
-        let by_weekday = (1..=length)
-            .filter(|day| {
-                let weekday = (first + day - 1) % 7;
-                let last = if day + 7 > length { 1 << (40 + weekday) } else { 0 };
-                self.weekdays & (1 << ((day - 1) / 7 * 8 + weekday) | last) != 0
-            })
-            .fold(0, |days, day| days | 1 << day);
+        let by_weekday = self.days_of_weekdays(length, first);
         let days = if self.either { by_day | by_weekday } else { by_day & by_weekday };
         days & (u32::MAX >> (31 - length))
+    }
+
+    fn days_of_weekdays(&self, length: u32, first: u32) -> u32 {
+        if self.weekdays == EVERY_WEEKDAY {
+            return u32::MAX;
+        }
+        let is_one = |day: u32| {
+            let weekday = (first + day - 1) % 7;
+            let nth = 1 << ((day - 1) / 7 * 8 + weekday);
+            let last = if day + 7 > length { 1 << (40 + weekday) } else { 0 };
+            self.weekdays & (nth | last) != 0
+        };
+        (1..=length).filter(|day| is_one(*day)).fold(0, |days, day| days | 1 << day)
     }
 
     /// Whether any month of any year has such a day.
