@@ -111,10 +111,7 @@ mod tests {
             ("18446744073709551615d", "longer than ten years"),
         ] {
             let message = parse(text).map_err(|error| error.to_string());
-            assert!(
-                message.as_ref().is_err_and(|message| message.contains(wrong)),
-                "{text}: {message:?}"
-            );
+            assert!(message.as_ref().is_err_and(|message| message.contains(wrong)), "{text}: {message:?}");
         }
     }
 

@@ -97,11 +97,7 @@ mod tests {
         let later = Instant::now() + Duration::from_mins(1);
         let silent = health.silent(later);
         assert_eq!(silent.iter().map(|silent| silent.name.as_str()).collect::<Vec<_>>(), ["quick"]);
-        assert!(
-            silent
-                .iter()
-                .all(|silent| silent.age > Duration::from_secs(59) && silent.max_age == Duration::from_secs(10))
-        );
+        assert!(silent.iter().all(|silent| silent.age > Duration::from_secs(59) && silent.max_age == Duration::from_secs(10)));
         assert!(health.silent(Instant::now()).is_empty());
     }
 

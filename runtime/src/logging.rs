@@ -15,11 +15,7 @@ pub fn init(json: bool) {
         Err(error) => (EnvFilter::default().add_directive(DEFAULT.into()), Some(error)),
     };
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = if json {
-        lines.json().flatten_event(true).try_init()
-    } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).try_init()
-    };
+    let set = if json { lines.json().flatten_event(true).try_init() } else { lines.with_ansi(std::io::stderr().is_terminal()).try_init() };
     if let Err(error) = set {
         tracing::warn!(%error, "logging was set up before");
     }

@@ -1,7 +1,7 @@
 //! The port for Prometheus and the kubelet: GET `/metrics`, `/livez`, `/readyz`.
 //!
-//! Invariant: a client that is slow, silent or one of many cannot keep the probes from being answered for longer than a few
-//! seconds, and cannot hold the process back when it ends.
+//! Invariant: no client holds one of the few places for longer than [`LIFETIME`], a silent one not longer than [`HEAD`], and none
+//! holds the process back when it ends.
 
 use crate::health::Health;
 use http_body_util::Full;
@@ -19,8 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// How long a connection may take for the head of a request. Longer than usual scrape intervals would need more: they reconnect.
-const HEAD: Duration = Duration::from_secs(20);
+/// How long a connection may be silent before and between requests. Prometheus connects anew after that.
+const HEAD: Duration = Duration::from_secs(5);
+/// How long a connection may live, reading its answers slowly or asking again and again.
+const LIFETIME: Duration = Duration::from_secs(30);
 /// Connections at once. More wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
 /// How long an answer that is under way may still take at the end.
@@ -99,7 +101,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
     }
 }
 
-/// One connection to its end, or until shortly after `shutdown`.
+/// One connection to its end, or until shortly after it must end.
 async fn converse(stream: TcpStream, site: Site, shutdown: CancellationToken) {
     let service = hyper::service::service_fn(move |request| {
         let response = site.answer(&request, Instant::now());
@@ -110,13 +112,21 @@ async fn converse(stream: TcpStream, site: Site, shutdown: CancellationToken) {
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
+        () = until_end(&shutdown) => {
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection for metrics or probes broke");
+    }
+}
+
+/// Returns when a connection that begins now must end.
+async fn until_end(shutdown: &CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(LIFETIME) => {}
     }
 }
 
@@ -149,10 +159,7 @@ impl Site {
             Ok(()) => with_type(StatusCode::OK, prometheus::TEXT_FORMAT, text),
             Err(error) => {
                 tracing::error!(%error, "metrics could not be written");
-                plain(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    format!("metrics could not be written: {error}\n"),
-                )
+                plain(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics could not be written: {error}\n"))
             }
         }
     }
