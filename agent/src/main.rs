@@ -1,34 +1,61 @@
-//! `borgherd-agent`: the command line of everything that runs on a node or beside the Borg server.
+//! `borgherd-agent`: the processes that the agent's image runs.
 
+use anyhow::Context as _;
+use borgherd_agent::run::{Config, Surroundings, agent};
 use borgherd_agent::{hold, sandbox, secrets};
 use clap::{Parser, Subcommand};
-use std::io;
 use std::process::ExitCode;
 
-/// Borgherd on a node.
 #[derive(Debug, Parser)]
-#[command(version, about)]
-struct Cli {
+#[command(name = "borgherd-agent", version, about = "Borgherd on a node: runs borg for the volumes that are mounted there.")]
+struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Keep a volume mounted: sleep until SIGTERM.
+    /// The agent of a node: executes its BorgRuns.
+    Run(Box<Config>),
+    /// A holder pod: keeps a volume mounted until SIGTERM.
     Hold,
-    /// Become borg in a sandbox; started by the agent itself, which writes the plan to standard input.
+    /// Internal: becomes borg in a sandbox, as a plan on standard input says.
     #[command(hide = true)]
     Sandbox,
-    /// Make the Secret of the chart's own Borg server unless it exists.
+    /// Makes the credentials of the chart's own Borg server, once.
     GenerateSecrets(secrets::Args),
 }
 
-// No async main: the sandbox must be a process of a single thread.
 fn main() -> anyhow::Result<ExitCode> {
-    match Cli::parse().command {
-        Command::Hold => hold::hold().map(|_| ExitCode::SUCCESS).map_err(Into::into),
-        Command::Sandbox => Ok(sandbox::main(io::stdin().lock())),
-        Command::GenerateSecrets(args) => secrets::main(args),
+    match Arguments::parse().command {
+        Command::Run(config) => run(*config),
+        Command::Hold => Ok(hold::hold().map(|_| ExitCode::SUCCESS)?),
+        Command::Sandbox => Ok(sandboxed()),
+        Command::GenerateSecrets(args) => secrets::main(&args),
     }
+}
+
+/// Does not return if all goes well. What went wrong goes to the agent, by standard error.
+fn sandboxed() -> ExitCode {
+    match sandbox::enter(std::io::stdin().lock()) {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("{}", sandbox::failure_line(error));
+            ExitCode::from(sandbox::EXIT_CODE)
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    borgherd_runtime::logging::init(!config.log_text);
+    let surroundings = Surroundings {
+        client: kube::Client::try_default().await.context("connecting to the API server")?,
+        now: chrono::Utc::now,
+        exe: std::env::current_exe().context("finding this program")?,
+        cpus: std::thread::available_parallelism().context("counting CPUs")?.get(),
+        stop: borgherd_runtime::shutdown::token(),
+    };
+    agent(config, surroundings).await?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -138,10 +138,7 @@ impl Account {
         let mut run = self.run.clone();
         run.metadata.managed_fields = None;
         run.status = Some(wanted.clone());
-        let params = PostParams {
-            field_manager: Some(borgherd_api::names::AGENT.to_owned()),
-            ..PostParams::default()
-        };
+        let params = PostParams { field_manager: Some(borgherd_api::names::AGENT.to_owned()), ..PostParams::default() };
         let name = run.name_any();
         let reply = tokio::time::timeout(REQUEST, self.api.replace_status(&name, &params, &run)).await;
         reply.map_err(|_| WriteError::Timeout)?.map_err(classify)

@@ -18,10 +18,7 @@ pub(super) fn bounded(mut status: BorgRunStatus) -> BorgRunStatus {
     let dropped = drop_oldest(&mut status);
     if dropped > 0 {
         let note = format!("The {dropped} oldest archives are left out of this list.");
-        let message = status
-            .message
-            .take()
-            .map_or_else(|| note.clone(), |message| format!("{note} {message}"));
+        let message = status.message.take().map_or_else(|| note.clone(), |message| format!("{note} {message}"));
         status.message = Some(message);
     }
     status.message = status.message.map(|message| cut(message, MESSAGE));
@@ -35,11 +32,7 @@ pub(super) fn bounded(mut status: BorgRunStatus) -> BorgRunStatus {
 pub(super) fn essence(status: &BorgRunStatus, refusal: &str) -> BorgRunStatus {
     let message = status.message.clone().unwrap_or_default();
     BorgRunStatus {
-        message: Some(
-            format!("{message} (The whole report was refused: {refusal})")
-                .trim_start()
-                .to_owned(),
-        ),
+        message: Some(format!("{message} (The whole report was refused: {refusal})").trim_start().to_owned()),
         archives: Vec::new(),
         log: Vec::new(),
         ..status.clone()
@@ -48,11 +41,7 @@ pub(super) fn essence(status: &BorgRunStatus, refusal: &str) -> BorgRunStatus {
 
 /// How many archives were dropped from the front to fit.
 fn drop_oldest(status: &mut BorgRunStatus) -> usize {
-    let sizes: Vec<usize> = status
-        .archives
-        .iter()
-        .map(|archive| serde_json::to_string(archive).map_or(0, |json| json.len() + 1))
-        .collect();
+    let sizes: Vec<usize> = status.archives.iter().map(|archive| serde_json::to_string(archive).map_or(0, |json| json.len() + 1)).collect();
     let mut bytes = 0;
     let fits = sizes
         .iter()
@@ -103,19 +92,11 @@ mod tests {
         let archives = (0..4000)
             .map(|number| FoundArchive {
                 name: format!("{number}"),
-                facts: Some(VolumeFacts {
-                    size: "x".repeat(60),
-                    snapshot: "s".repeat(250),
-                    ..VolumeFacts::default()
-                }),
+                facts: Some(VolumeFacts { size: "x".repeat(60), snapshot: "s".repeat(250), ..VolumeFacts::default() }),
                 ..FoundArchive::default()
             })
             .collect();
-        let status = bounded(BorgRunStatus {
-            phase: RunPhase::Succeeded,
-            archives,
-            ..BorgRunStatus::default()
-        });
+        let status = bounded(BorgRunStatus { phase: RunPhase::Succeeded, archives, ..BorgRunStatus::default() });
         assert!(serde_json::to_vec(&status).unwrap().len() < 1024 * 1024);
         assert!(status.archives.len() > 1000, "{}", status.archives.len());
         assert_eq!(status.archives.last().unwrap().name, "3999");

@@ -60,6 +60,8 @@ pub struct Context {
     pub queue: Queue,
     /// Folders of the host.
     pub folders: Folders,
+    /// How long a volume may take to appear in this container after its holder runs.
+    pub mount_patience: Duration,
     /// What stands in lock files.
     pub identity: slot::Identity,
     /// What executes a run once all is ready.
@@ -77,10 +79,7 @@ pub struct Context {
 impl Context {
     /// The runs and Secrets of `namespace`.
     pub fn apis(client: &Client, namespace: &str) -> (Api<BorgRun>, Api<Secret>) {
-        (
-            Api::namespaced(client.clone(), namespace),
-            Api::namespaced(client.clone(), namespace),
-        )
+        (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace))
     }
 
     /// The lock of the repository of `run`, for `purpose`.
@@ -97,11 +96,7 @@ impl Context {
 
 /// Where `run` stands in the queue.
 pub(super) fn place(run: &BorgRun) -> Place {
-    Place {
-        created: time::created(run).unwrap_or_default(),
-        name: run.name_any(),
-        uid: run.uid().unwrap_or_default(),
-    }
+    Place { created: time::created(run).unwrap_or_default(), name: run.name_any(), uid: run.uid().unwrap_or_default() }
 }
 
 /// One more in a gauge for as long as this lives.

@@ -55,20 +55,12 @@ mod tests {
     use borgherd_api::crd::BorgRunStatus;
 
     fn agent(uid: &str, instance: &str) -> AgentRef {
-        AgentRef {
-            pod: "agent-x".to_owned(),
-            uid: uid.to_owned(),
-            instance: instance.to_owned(),
-        }
+        AgentRef { pod: "agent-x".to_owned(), uid: uid.to_owned(), instance: instance.to_owned() }
     }
 
     fn run(phase: RunPhase, agent: Option<AgentRef>) -> BorgRun {
         let mut run = crate::run::example::run("r", "u");
-        run.status = Some(BorgRunStatus {
-            phase,
-            agent,
-            ..BorgRunStatus::default()
-        });
+        run.status = Some(BorgRunStatus { phase, agent, ..BorgRunStatus::default() });
         run
     }
 

@@ -12,10 +12,7 @@ pub(crate) fn run(name: &str, uid: &str) -> BorgRun {
         name,
         BorgRunSpec {
             node: "n1".to_owned(),
-            subject: Subject {
-                namespace: "shop".to_owned(),
-                pvc: "db".to_owned(),
-            },
+            subject: Subject { namespace: "shop".to_owned(), pvc: "db".to_owned() },
             owner: Owner::default(),
             repository: RunRepository {
                 name: "nas".to_owned(),
@@ -24,14 +21,8 @@ pub(crate) fn run(name: &str, uid: &str) -> BorgRun {
                 may_init: true,
                 ..RunRepository::default()
             },
-            volume: Some(RunVolume {
-                holder_uid: "holder".to_owned(),
-                pv: "pv".to_owned(),
-            }),
-            operation: Operation::Archive(ArchiveOptions {
-                name: "shop_db_2026-11-21T10-00-00Z".to_owned(),
-                ..ArchiveOptions::default()
-            }),
+            volume: Some(RunVolume { holder_uid: "holder".to_owned(), pv: "pv".to_owned() }),
+            operation: Operation::Archive(ArchiveOptions { name: "shop_db_2026-11-21T10-00-00Z".to_owned(), ..ArchiveOptions::default() }),
             time_zone: "UTC".to_owned(),
             deadline: at("2026-11-22T10:00:00Z"),
         },
@@ -50,12 +41,7 @@ pub(crate) fn at(text: &str) -> DateTime<Utc> {
 
 /// Who holds locks in tests.
 pub(crate) fn identity() -> Identity {
-    Identity {
-        pid: std::process::id(),
-        started: at("2026-11-21T09:00:00Z"),
-        boot_id: "boot".to_owned(),
-        clock: Utc::now,
-    }
+    Identity { pid: std::process::id(), started: at("2026-11-21T09:00:00Z"), boot_id: "boot".to_owned(), clock: Utc::now }
 }
 
 /// `count` slots in `dir`.

@@ -2,21 +2,32 @@
 //! its life, `recover` ends those of dead agents, `conclude` writes how a run ended.
 
 mod account;
+mod agent;
 mod bounds;
+mod cache;
 mod conclude;
+mod config;
 mod context;
 mod decide;
 #[cfg(test)]
 pub(crate) mod example;
+#[cfg(test)]
+mod fake;
 mod queue;
 mod recover;
+mod sandboxed;
 mod secret;
 mod task;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod work;
 
+pub use agent::{Surroundings, agent};
+pub use config::Config;
 pub use context::{Context, Folders};
 pub use queue::Queue;
+pub use sandboxed::Sandboxed;
 pub use watch::{BEAT, Signs, WatchError, run};
 pub use work::{Order, Work};
 

@@ -30,10 +30,7 @@ pub struct Queue {
 impl Queue {
     /// In front of `slots`.
     pub fn new(slots: Slots) -> Self {
-        Self {
-            slots,
-            ready: watch::Sender::new(BTreeSet::new()),
-        }
+        Self { slots, ready: watch::Sender::new(BTreeSet::new()) }
     }
 
     /// The slots themselves.
@@ -94,11 +91,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     fn place(second: i64, name: &str) -> Place {
-        Place {
-            created: DateTime::from_timestamp(second, 0).unwrap(),
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-        }
+        Place { created: DateTime::from_timestamp(second, 0).unwrap(), name: name.to_owned(), uid: format!("uid-{name}") }
     }
 
     #[tokio::test]
@@ -115,10 +108,7 @@ mod tests {
                 drop(slot);
             });
             let mut ready = queue.ready.subscribe();
-            ready
-                .wait_for(|places| places.iter().any(|place| place.name == name))
-                .await
-                .unwrap();
+            ready.wait_for(|places| places.iter().any(|place| place.name == name)).await.unwrap();
         }
         drop(held);
         let mut got = Vec::new();

@@ -58,10 +58,5 @@ fn interrupted(run: &BorgRun, instance: &str) -> Option<BorgRunStatus> {
     let who = status.agent.as_ref().map_or("an agent", |agent| agent.pod.as_str());
     let message =
         format!("The agent {who} ended while borg ran. Borg is no longer running; whether it had finished is seen by the next try.");
-    Some(BorgRunStatus {
-        phase: RunPhase::Interrupted,
-        reason: Some(Reason::Interrupted),
-        message: Some(message),
-        ..status
-    })
+    Some(BorgRunStatus { phase: RunPhase::Interrupted, reason: Some(Reason::Interrupted), message: Some(message), ..status })
 }

@@ -80,26 +80,15 @@ pub(super) async fn fetch(api: &Api<Secret>, repository: &RunRepository) -> Resu
     let read = tokio::time::timeout(REQUEST, api.get(name)).await;
     let read = read.map_err(|_| SecretError::Timeout { name: name.clone() })?;
     let secret = read.map_err(|error| classify(name, api.namespace().unwrap_or_default(), error))?;
-    let data = secret
-        .data
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(key, value)| (key, value.0))
-        .collect();
+    let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     credentials(repository, data)
 }
 
 fn classify(name: &str, namespace: &str, error: kube::Error) -> SecretError {
     let name = name.to_owned();
     match error {
-        kube::Error::Api(status) if status.code == 404 => SecretError::NotFound {
-            name,
-            namespace: namespace.to_owned(),
-        },
-        kube::Error::Api(status) if status.code == 403 => SecretError::Forbidden {
-            name,
-            message: status.message,
-        },
+        kube::Error::Api(status) if status.code == 404 => SecretError::NotFound { name, namespace: namespace.to_owned() },
+        kube::Error::Api(status) if status.code == 403 => SecretError::Forbidden { name, message: status.message },
         error => SecretError::Request { name, error },
     }
 }
@@ -126,19 +115,11 @@ fn credentials(repository: &RunRepository, mut data: BTreeMap<String, Vec<u8>>) 
         Encryption::None => String::new(),
     };
     let is_ssh = repository.location.starts_with("ssh://");
-    let secrets = Secrets {
-        passphrase,
-        ssh_privatekey: is_ssh.then(|| take(KEY)),
-        known_hosts: is_ssh.then(|| take(KNOWN_HOSTS)),
-    };
+    let secrets = Secrets { passphrase, ssh_privatekey: is_ssh.then(|| take(KEY)), known_hosts: is_ssh.then(|| take(KNOWN_HOSTS)) };
     if missing.is_empty() {
         return Ok(secrets);
     }
-    Err(SecretError::MissingKeys {
-        name: repository.secret_ref.clone(),
-        keys: missing.join(", "),
-        location: repository.location.clone(),
-    })
+    Err(SecretError::MissingKeys { name: repository.secret_ref.clone(), keys: missing.join(", "), location: repository.location.clone() })
 }
 
 #[cfg(test)]
@@ -147,12 +128,7 @@ mod tests {
     use super::*;
 
     fn repository(location: &str, encryption: Encryption) -> RunRepository {
-        RunRepository {
-            location: location.to_owned(),
-            secret_ref: "nas".to_owned(),
-            encryption,
-            ..RunRepository::default()
-        }
+        RunRepository { location: location.to_owned(), secret_ref: "nas".to_owned(), encryption, ..RunRepository::default() }
     }
 
     #[test]
@@ -161,12 +137,7 @@ mod tests {
         let table: [(&str, Encryption, &[&str], Option<&str>); 7] = [
             ("ssh://borg@nas/./r", Encryption::RepokeyBlake2, &[], None),
             ("ssh://borg@nas/./r", Encryption::RepokeyBlake2, &[PASSPHRASE], Some("passphrase")),
-            (
-                "ssh://borg@nas/./r",
-                Encryption::Repokey,
-                &[KEY, KNOWN_HOSTS],
-                Some("ssh-privatekey, known_hosts"),
-            ),
+            ("ssh://borg@nas/./r", Encryption::Repokey, &[KEY, KNOWN_HOSTS], Some("ssh-privatekey, known_hosts")),
             ("ssh://borg@nas/./r", Encryption::None, &[PASSPHRASE], None),
             ("/repositories/r", Encryption::Repokey, &[KEY, KNOWN_HOSTS], None),
             ("/repositories/r", Encryption::Authenticated, &[PASSPHRASE], Some("passphrase")),
@@ -180,11 +151,7 @@ mod tests {
                 .collect();
             let got = credentials(&repository(location, encryption), data);
             match missing {
-                None => assert_eq!(
-                    got.unwrap().known_hosts.is_some(),
-                    location.starts_with("ssh"),
-                    "{location} {encryption:?}"
-                ),
+                None => assert_eq!(got.unwrap().known_hosts.is_some(), location.starts_with("ssh"), "{location} {encryption:?}"),
                 Some(missing) => {
                     let error = got.unwrap_err();
                     assert_eq!(error.reason(), Some(Reason::SecretInvalid));

@@ -28,8 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A wait shorter than this is not worth a write to the API server.
 const AT_ONCE: Duration = Duration::from_millis(50);
-/// The kubelet's mount may reach this container a little after the holder runs.
-const MOUNT_LAG: Duration = Duration::from_secs(10);
+/// How often a volume that is not there yet is looked for.
 const MOUNT_LOOK: Duration = Duration::from_millis(200);
 /// Progress is written at most this often, and less often the longer the run takes.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -45,22 +44,13 @@ enum End {
 
 impl End {
     fn failed(reason: Reason, message: impl ToString) -> Self {
-        Self::With {
-            phase: RunPhase::Failed,
-            reason,
-            message: message.to_string(),
-        }
+        Self::With { phase: RunPhase::Failed, reason, message: message.to_string() }
     }
 }
 
 /// Take `run` through its life. `cancel` fires when it is deleted or the agent stops.
 pub(super) async fn perform(ctx: &Context, run: BorgRun, cancel: CancellationToken) {
-    let mut task = Task {
-        ctx,
-        queued_at: (ctx.now)(),
-        account: Account::new(ctx.runs.clone(), run),
-        cancel,
-    };
+    let mut task = Task { ctx, queued_at: (ctx.now)(), account: Account::new(ctx.runs.clone(), run), cancel };
     let (lock, end) = match task.hold().await {
         Ok((lock, slot)) => {
             let end = task.with_slot(&lock, slot).await;
@@ -70,12 +60,9 @@ pub(super) async fn perform(ctx: &Context, run: BorgRun, cancel: CancellationTok
     };
     let status = match end {
         Ok(status) => status,
-        Err(End::With { phase, reason, message }) => BorgRunStatus {
-            phase,
-            reason: Some(reason),
-            message: Some(message),
-            ..task.claimed(phase)
-        },
+        Err(End::With { phase, reason, message }) => {
+            BorgRunStatus { phase, reason: Some(reason), message: Some(message), ..task.claimed(phase) }
+        }
         Err(End::NotOurs(why)) => {
             tracing::info!(%why, "left to others");
             return;
@@ -100,13 +87,7 @@ impl Task<'_> {
 
     /// The status with us as its agent and `phase`.
     fn claimed(&self, phase: RunPhase) -> BorgRunStatus {
-        BorgRunStatus {
-            phase,
-            agent: Some(self.ctx.me.clone()),
-            queued_at: Some(self.queued_at),
-            message: None,
-            ..self.account.status()
-        }
+        BorgRunStatus { phase, agent: Some(self.ctx.me.clone()), queued_at: Some(self.queued_at), message: None, ..self.account.status() }
     }
 
     /// `work`, unless the run is cancelled or its deadline passes first.
@@ -192,13 +173,7 @@ impl Task<'_> {
             None => None,
         };
         let run = self.run().clone();
-        let order = Order {
-            run: &run,
-            volume,
-            secrets,
-            lock,
-            slot: &slot,
-        };
+        let order = Order { run: &run, volume, secrets, lock, slot: &slot };
         let done = self.borg(order).await;
         drop(slot);
         drop(used);
@@ -230,7 +205,7 @@ impl Task<'_> {
                 Ok(path) => return Ok(path),
                 Err(error) => error,
             };
-            if began.elapsed() > MOUNT_LAG {
+            if began.elapsed() > self.ctx.mount_patience {
                 return Err(End::failed(Reason::VolumeNotMounted, error));
             }
             self.within(sleep(MOUNT_LOOK)).await?;

@@ -39,6 +39,8 @@ pub trait Signs: Send {
     fn beat(&self);
     /// It knows all runs of this node.
     fn synced(&self);
+    /// It ends on purpose.
+    fn stopping(&self);
 }
 
 /// Watch and work until the agent is to stop and all tasks have ended.
@@ -61,6 +63,7 @@ pub async fn run(ctx: Arc<Context>, client: Client, namespace: &str, signs: &imp
             },
         }
     }
+    signs.stopping();
     tracing::info!(tasks = tasks.running.len(), "stopping");
     while let Some(ended) = tasks.running.join_next_with_id().await {
         tasks.ended(ended)?;
@@ -79,13 +82,7 @@ struct Tasks {
 
 impl Tasks {
     fn new(ctx: Arc<Context>) -> Self {
-        Self {
-            ctx,
-            running: JoinSet::new(),
-            by_uid: HashMap::new(),
-            listing: Vec::new(),
-            seen: Seen::AtStart,
-        }
+        Self { ctx, running: JoinSet::new(), by_uid: HashMap::new(), listing: Vec::new(), seen: Seen::AtStart }
     }
 
     /// True when a listing is complete.
@@ -143,13 +140,8 @@ impl Tasks {
     }
 
     fn start(&mut self, uid: String, run: BorgRun, action: Action) {
-        let span = tracing::info_span!(
-            "run",
-            run = run.name_any(),
-            uid,
-            namespace = run.spec.subject.namespace,
-            pvc = run.spec.subject.pvc
-        );
+        let span =
+            tracing::info_span!("run", run = run.name_any(), uid, namespace = run.spec.subject.namespace, pvc = run.spec.subject.pvc);
         let cancel = self.ctx.stop.child_token();
         let (ctx, token) = (Arc::clone(&self.ctx), cancel.clone());
         let work = async move {

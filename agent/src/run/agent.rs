@@ -1,0 +1,159 @@
+//! The agent's process put together: everything is made here once, from the configuration and the machine, and ended in order.
+
+use super::config::Config;
+use super::context::Context;
+use super::sandboxed::Sandboxed;
+use super::{BEAT, Queue, cache, watch};
+use crate::borg;
+use crate::lease;
+use crate::metrics::Metrics;
+use crate::slot::{Identity, Slots};
+use anyhow::Context as _;
+use borgherd_api::crd::AgentRef;
+use borgherd_runtime::{Health, serve::Server};
+use chrono::{DateTime, Utc};
+use kube::{Api, Client};
+use prometheus::Registry;
+use rand::Rng;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// A loop that has not been heard for so many of its periods hangs.
+const MISSED: u32 = 6;
+
+/// What the agent takes from its surroundings.
+pub struct Surroundings {
+    /// The API server.
+    pub client: Client,
+    /// Tells the time.
+    pub now: fn() -> DateTime<Utc>,
+    /// This program.
+    pub exe: PathBuf,
+    /// CPUs of the machine.
+    pub cpus: usize,
+    /// Cancelled by SIGTERM.
+    pub stop: CancellationToken,
+}
+
+/// Run the agent until `surroundings.stop`, and then until its runs have ended or the grace is over.
+pub async fn agent(config: Config, surroundings: Surroundings) -> anyhow::Result<()> {
+    let registry = Registry::new();
+    let server = Server::bind(config.metrics_address).await?;
+    let stop = surroundings.stop.clone();
+    let (client, grace, cache_age, namespace) = (surroundings.client.clone(), config.grace, config.cache_age, config.namespace.clone());
+    let context = Arc::new(context(config, surroundings, &registry)?);
+    let health = Health::new();
+    let signs = Arc::new(Signs { health: health.clone(), synced: AtomicBool::new(false) });
+    let served = CancellationToken::new();
+    let serving = tokio::spawn(server.run(registry, health, served.clone()));
+    tokio::spawn(keep_lease(Arc::clone(&context), Arc::clone(&signs), Api::namespaced(client.clone(), &namespace)));
+    if !cache_age.is_zero() {
+        tokio::spawn(sweep_daily(Arc::clone(&context), cache_age));
+    }
+    tracing::info!(node = context.node, slots = context.queue.slots().count(), instance = context.me.instance, "agent runs");
+    let watching = watch::run(Arc::clone(&context), client, &namespace, signs.as_ref());
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    let ended = tokio::select! {
+        ended = watching => ended.context("watching runs"),
+        () = late => Err(anyhow::anyhow!("runs had not ended within the grace of {} s", grace.as_secs())),
+    };
+    served.cancel();
+    serving.await.context("serving metrics")?;
+    ended
+}
+
+fn context(config: Config, surroundings: Surroundings, registry: &Registry) -> anyhow::Result<Context> {
+    let Surroundings { client, now, exe, cpus, stop } = surroundings;
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?.trim().to_owned();
+    let pid_namespace = fs::read_link("/proc/self/ns/pid").context("reading the PID namespace")?;
+    let host_id = borg::host_id(&config.node, &boot_id, &pid_namespace.to_string_lossy());
+    let identity = Identity { pid: std::process::id(), started: now(), boot_id, clock: now };
+    let folders = config.folders();
+    let order: rand::rngs::StdRng = rand::make_rng();
+    let slots = Slots::open(&folders.slots(), config.slot_count(cpus), identity.clone(), order)?;
+    let metrics = Metrics::register(registry)?;
+    metrics.slots.set(i64::try_from(slots.count())?);
+    let work = Sandboxed { exe, folders: folders.clone(), host_id, limits: config.limits(), now };
+    let (runs, secrets) = Context::apis(&client, &config.namespace);
+    Ok(Context {
+        me: AgentRef { pod: config.pod, uid: config.pod_uid, instance: format!("{:016x}", rand::rng().next_u64()) },
+        node: config.node,
+        runs,
+        secrets,
+        queue: Queue::new(slots),
+        folders,
+        mount_patience: config.mount_patience,
+        identity,
+        work: Box::new(work),
+        metrics,
+        gateway: config.pushgateway.0,
+        now,
+        stop,
+    })
+}
+
+/// What the loops tell the probes. A loop beats whether the API server answers or not: killing the agent would kill its borgs and bring no
+/// API server back. That is what readiness is for: synced once, and the Lease renewed within its duration.
+struct Signs {
+    health: Health,
+    synced: AtomicBool,
+}
+
+impl watch::Signs for Signs {
+    fn beat(&self) {
+        self.health.beat("watch", BEAT * MISSED);
+    }
+
+    fn synced(&self) {
+        self.synced.store(true, Ordering::Relaxed);
+    }
+
+    fn stopping(&self) {
+        self.health.retire("watch");
+        self.health.ready(false);
+    }
+}
+
+/// Renews the Lease until the agent stops; the Lease then expires by itself.
+async fn keep_lease(ctx: Arc<Context>, signs: Arc<Signs>, api: Api<k8s_openapi::api::coordination::v1::Lease>) {
+    let claim = lease::Claim { node: ctx.node.clone(), agent: ctx.me.clone(), slots: ctx.queue.slots().count(), since: (ctx.now)() };
+    let mut tick = tokio::time::interval(lease::EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewed: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = ctx.stop.cancelled() => break,
+            _ = tick.tick() => {}
+        }
+        signs.health.beat("lease", lease::EVERY * MISSED);
+        match lease::renew(&api, &claim, (ctx.now)()).await {
+            Ok(()) => renewed = Some(Instant::now()),
+            Err(error) => {
+                ctx.metrics.lease_failures.inc();
+                tracing::warn!(%error, "the controller does not see this agent");
+            }
+        }
+        let fresh = renewed.is_some_and(|at| at.elapsed() < lease::DURATION);
+        signs.health.ready(fresh && signs.synced.load(Ordering::Relaxed) && !ctx.stop.is_cancelled());
+    }
+    signs.health.retire("lease");
+}
+
+async fn sweep_daily(ctx: Arc<Context>, age: Duration) {
+    let mut day = tokio::time::interval(DAY);
+    loop {
+        tokio::select! {
+            () = ctx.stop.cancelled() => return,
+            _ = day.tick() => cache::sweep(&ctx, age).await,
+        }
+    }
+}
