@@ -1,4 +1,4 @@
-//! The kernel's table of the mounts that this process sees, `/proc/self/mountinfo`. Rule: proc_pid_mountinfo(5).
+//! The kernel's table of the mounts that this thread sees, `/proc/thread-self/mountinfo`. Rule: `proc_pid_mountinfo(5)`.
 //!
 //! Invariant: a path counts as a mount point only if the table says so; comparing device numbers would miss a bind mount within one
 //! file system.
@@ -9,8 +9,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Where the kernel shows it.
-pub(crate) const FILE: &str = "/proc/self/mountinfo";
+/// Where the kernel shows it. A thread may have a mount namespace of its own.
+pub(crate) const FILE: &str = "/proc/thread-self/mountinfo";
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a denied call fails with EPERM, so that a program which merely tries goes on; a call of another ABI cannot slip past the numbers
 //! of this one: 32-bit code is killed, x32 is denied as a whole. A list of denied calls and not of allowed ones, since what borg, python,
-//! libc and ssh call changes with their versions; the container's own profile (RuntimeDefault) lies beneath it.
+//! libc and ssh call changes with their versions; the container's own profile (`RuntimeDefault`) lies beneath it.
 
 use super::SandboxError;
 use nix::libc;
@@ -94,7 +94,7 @@ const STATMOUNT: libc::c_long = 457;
 const LISTMOUNT: libc::c_long = 458;
 const OPEN_TREE_ATTR: libc::c_long = 467;
 
-/// Each flag of clone(2) that makes a namespace. (CLONE_NEWTIME shares its bit with the exit signal and is only for clone3 and unshare.)
+/// Each flag of clone(2) that makes a namespace. (`CLONE_NEWTIME` shares its bit with the exit signal and is only for clone3 and unshare.)
 const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
@@ -153,13 +153,15 @@ const X32: u32 = 0x4000_0000;
 /// Before the rules, which know numbers below 512 only and one answer: x32 is denied; clone3 does not exist, because a filter cannot see the flags
 /// that it keeps in memory, and libc then uses clone. The number of clone3 is the same in every ABI.
 fn prelude() -> BpfProgram {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    /// `seccomp_data.nr`
+    // Rule: linux/bpf_common.h
+    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+    const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    // Where the number of the call is in seccomp_data.
     const NUMBER: u32 = 0;
-    const CLONE3: u32 = libc::SYS_clone3 as u32;
+    const CLONE3: u32 = 435;
+    const { assert!(libc::SYS_clone3 == CLONE3 as libc::c_long) };
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     vec![
         step(LOAD, 0, 0, NUMBER),

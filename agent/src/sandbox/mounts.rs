@@ -2,7 +2,7 @@
 //!
 //! Invariant: before borg starts, the table of mounts holds nothing but what [`is_of_the_image`] allows and what was mounted here; that is
 //! checked, not assumed. All of it happens in a namespace of this process, so nobody else notices and the kernel undoes it.
-//! Detaching and covering instead of a new root: that would need CAP_SYS_CHROOT, which the agent does without.
+//! Detaching and covering instead of a new root: that would need `CAP_SYS_CHROOT`, which the agent does without.
 
 use super::{FILES, KNOWN_HOSTS, Plan, REPOSITORIES, SSH_PRIVATEKEY, STATE, SandboxError, VOLUME};
 use crate::mount_table::{self, Mount, is_mount_point};
@@ -56,7 +56,7 @@ pub(super) fn isolate(plan: &Plan, program: &Path) -> Result<(), SandboxError> {
     move_mount(NEW_DEV, Path::new(DEV))?;
     let mut ours = vec![RUN, DEV, PROC];
     ours.extend(cover_all(sources.repository.as_ref())?);
-    freeze(&keep)?;
+    freeze(keep)?;
     verify(|point| keep(point) || ours.iter().any(|own| is_at(point, own)))?;
     cover_processes()
 }
@@ -83,7 +83,7 @@ impl Sources {
             Some(volume) => {
                 // This namespace is private: a mount point now stays one.
                 if !is_mount_point(&mounts, &volume.source) {
-                    return Err(SandboxError::new("find the volume", format!("{:?} is no mount point", volume.source)));
+                    return Err(SandboxError::new("find the volume", format!("{} is no mount point", volume.source.display())));
                 }
                 Some((open_folder(&volume.source)?, volume.read_only))
             }
@@ -96,9 +96,9 @@ impl Repository {
     /// `None` as well if there is nothing at the path and nothing is to be made there.
     fn open(plan: &Plan, mounts: &[Mount]) -> Result<Option<Self>, SandboxError> {
         let Some(path) = &plan.repository_path else { return Ok(None) };
-        let refused = |why: &str| SandboxError::new("find the repository", format!("{path:?} {why}"));
-        let plain = path.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
-        if !plain || !path.starts_with(REPOSITORIES) || path == Path::new(REPOSITORIES) {
+        let refused = |why: &str| SandboxError::new("find the repository", format!("{} {why}", path.display()));
+        let normal = path.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !normal || !path.starts_with(REPOSITORIES) || path == Path::new(REPOSITORIES) {
             return Err(refused("is no path below /repositories"));
         }
         if plan.create_repository_path {
@@ -114,7 +114,7 @@ impl Repository {
             Err(error) => return Err(refused(&error.to_string())),
         };
         if !real.starts_with(REPOSITORIES) {
-            return Err(refused(&format!("leads out of /repositories, to {real:?}")));
+            return Err(refused(&format!("leads out of /repositories, to {}", real.display())));
         }
         Ok(Some(Self { path: path.clone(), folder: open_folder(&real)? }))
     }
@@ -169,7 +169,7 @@ fn detach_all(keep: impl Fn(&Path) -> bool) -> Result<(), SandboxError> {
         let mounts = table()?;
         let Some(gone) = mounts.iter().rfind(|mount| !keep(&mount.point)) else { return Ok(()) };
         if mounts.len() >= before {
-            return Err(SandboxError::new("detach a mount", format!("{:?} stays", gone.point)));
+            return Err(SandboxError::new("detach a mount", format!("{} stays", gone.point.display())));
         }
         before = mounts.len();
         let top = mounts.iter().filter(|mount| gone.point.starts_with(&mount.point) && !keep(&mount.point));
@@ -225,12 +225,12 @@ fn freeze(keep: impl Fn(&Path) -> bool) -> Result<(), SandboxError> {
 
 fn verify(allowed: impl Fn(&Path) -> bool) -> Result<(), SandboxError> {
     match table()?.into_iter().find(|mount| !allowed(&mount.point)) {
-        Some(left) => Err(SandboxError::new("check the mounts", format!("{:?} is still there", left.point))),
+        Some(left) => Err(SandboxError::new("check the mounts", format!("{} is still there", left.point.display()))),
         None => Ok(()),
     }
 }
 
-/// An empty /proc, last: through the real one a process with CAP_DAC_READ_SEARCH reads the root and environment of others.
+/// An empty /proc, last: through the real one a process with `CAP_DAC_READ_SEARCH` reads the root and environment of others.
 fn cover_processes() -> Result<(), SandboxError> {
     umount2(PROC, MntFlags::MNT_DETACH).map_err(step("detach /proc"))?;
     in_memory(Path::new(PROC), PLAIN)?;
@@ -268,8 +268,8 @@ fn remount(point: &Path, flags: MsFlags) -> Result<(), SandboxError> {
 }
 
 fn make_folder(path: &Path, mode: u32) -> Result<(), SandboxError> {
-    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-    made.map_err(|error| SandboxError::new(format!("make folder {}", path.display()), error))
+    let result = DirBuilder::new().recursive(true).mode(mode).create(path);
+    result.map_err(|error| SandboxError::new(format!("make folder {}", path.display()), error))
 }
 
 fn write_file(path: &Path, content: &str) -> Result<(), SandboxError> {

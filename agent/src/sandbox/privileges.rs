@@ -1,7 +1,7 @@
 //! What borg may do: the capabilities of its operation, and never more again.
 //!
-//! Invariant: with no_new_privs a program that root executes gets no capability that the process did not have, so clearing the permitted set
-//! is enough; the bounding set is cleared too where that is allowed (it needs CAP_SETPCAP, which the agent does not have).
+//! Invariant: with `no_new_privs` a program that root executes gets no capability that the process did not have, so clearing the permitted set
+//! is enough; the bounding set is cleared too where that is allowed (it needs `CAP_SETPCAP`, which the agent does not have).
 
 use super::{Capabilities, SandboxError};
 use caps::{CapSet, Capability, CapsHashSet};
