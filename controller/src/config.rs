@@ -1,5 +1,6 @@
 //! What the chart decides: names, deadlines, limits. Read once at start, from flags or the environment.
 
+use crate::repository::declared::{self, Declared};
 use borgherd_runtime::duration;
 use clap::Parser;
 use std::collections::BTreeMap;
@@ -29,6 +30,9 @@ pub struct Config {
     /// Policy of PVCs that do not say otherwise: a JSON object, annotation without prefix to value.
     #[arg(long, env = "BORGHERD_DEFAULTS", default_value = "{}", value_parser = parse_defaults)]
     pub defaults: Annotations,
+    /// The Repositories that the chart declares: a JSON list of names with specs.
+    #[arg(long, env = "BORGHERD_REPOSITORIES", default_value = "[]", value_parser = declared::parse)]
+    pub repositories: Repositories,
     /// Image of the holder: the agent's.
     #[arg(long, env = "BORGHERD_HOLDER_IMAGE")]
     pub holder_image: String,
@@ -104,6 +108,8 @@ pub struct Limits {
     pub retry_delay: Duration,
 }
 
+/// What the chart declares; an alias, for clap would take a `Vec` for a flag that is given several times.
+pub type Repositories = Vec<Declared>;
 /// Annotations without their prefix.
 pub type Annotations = BTreeMap<String, String>;
 /// Tolerations as pods have them.

@@ -9,7 +9,7 @@ use crate::metrics::{Metrics, Series};
 use crate::plan;
 use crate::stores::{Stores, Touch};
 use crate::world::World;
-use crate::{backup, expose, restore};
+use crate::{backup, expose, repository, restore};
 use anyhow::Context as _;
 use borgherd_api::crd::{Backup, Restore, VolumePhase};
 use borgherd_runtime::{Health, shutdown};
@@ -99,11 +99,13 @@ async fn lead(
         .reconcile_on(tokio_stream(restores_rx))
         .run(restore::reconcile, restore::on_error, Arc::clone(&ctx))
         .for_each(|done| async move { debug!(?done, "reconciled a Restore") });
+    let declared = repository::declared::keep(ctx.client.clone(), ctx.config.repositories.clone());
     let beat = || health.beat("planner", PLANNER_SILENCE);
     tokio::select! {
         () = backups_led => anyhow::bail!("the watch of Backups has ended"),
         () = restores_led => anyhow::bail!("the watch of Restores has ended"),
         () = plan::run(Arc::clone(&ctx), feeds.dirty, beat) => anyhow::bail!("the planner has ended"),
+        never = declared => match never {},
         () = sweep(Arc::clone(&ctx)) => anyhow::bail!("the sweep for leftovers has ended"),
     }
 }
