@@ -1,5 +1,7 @@
 //! Values that borg reads: checked here by borg 1.4's own rules, so that a typo is told at once and not by a run in the night.
 
+use super::regex;
+
 /// As many patterns and characters as a BorgRun takes.
 const MAX_PATTERNS: usize = 1000;
 const MAX_PATTERN: usize = 4096;
@@ -107,5 +109,8 @@ fn pattern(line: &str) -> Result<(), String> {
     if rest.is_empty() {
         return Err(format!("has nothing after '{style}:'"));
     }
-    Ok(())
+    match regex::fault(rest).filter(|_| style == "re") {
+        Some(fault) => Err(format!("is no regular expression: it {fault}")),
+        None => Ok(()),
+    }
 }

@@ -11,6 +11,7 @@ mod key;
 mod merge;
 mod near;
 mod problem;
+mod regex;
 mod resolve;
 mod unknown;
 mod zone;

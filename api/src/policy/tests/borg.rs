@@ -91,6 +91,7 @@ fn exclude() {
         ("*.tmp\nzz:x", "line 2 begins with 'zz:', which is no pattern style of borg's; there are fm:"),
         ("a\n\nFM:x", "line 3 begins with 'FM:'"),
         ("üß:x", "line 1 begins with 'üß:'"),
+        ("re:*.tmp", "line 1 is no regular expression: it has a '*', '+' or '?' with nothing before it"),
         ("sh:", "line 1 has nothing after 'sh:'"),
         ("a\tb", "line 1 has a control character"),
         ("a\u{0}b", "line 1 has a control character"),
