@@ -46,12 +46,7 @@ pub struct Claim {
 
 /// The Lease of `claim`, renewed at `now`.
 pub fn lease(claim: &Claim, now: DateTime<Utc>) -> Lease {
-    let Claim {
-        node,
-        agent: AgentRef { pod, uid, instance },
-        slots,
-        since,
-    } = claim;
+    let Claim { node, agent: AgentRef { pod, uid, instance }, slots, since } = claim;
     let annotations = [
         (names::SLOTS, slots.to_string()),
         (names::VERSION, env!("CARGO_PKG_VERSION").to_owned()),
@@ -87,9 +82,7 @@ pub async fn renew(api: &Api<Lease>, claim: &Claim, now: DateTime<Utc>) -> Resul
 }
 
 fn micro(at: DateTime<Utc>) -> Option<MicroTime> {
-    k8s_openapi::jiff::Timestamp::from_microsecond(at.timestamp_micros())
-        .ok()
-        .map(MicroTime)
+    k8s_openapi::jiff::Timestamp::from_microsecond(at.timestamp_micros()).ok().map(MicroTime)
 }
 
 #[cfg(test)]
@@ -102,11 +95,7 @@ mod tests {
         let at: DateTime<Utc> = "2026-11-21T10:00:00.123456Z".parse().unwrap();
         let claim = Claim {
             node: "n1".to_owned(),
-            agent: AgentRef {
-                pod: "agent-x".to_owned(),
-                uid: "u".to_owned(),
-                instance: "i".to_owned(),
-            },
+            agent: AgentRef { pod: "agent-x".to_owned(), uid: "u".to_owned(), instance: "i".to_owned() },
             slots: 3,
             since: at,
         };

@@ -47,11 +47,13 @@ fn sandboxed() -> ExitCode {
 }
 
 #[tokio::main]
+#[allow(clippy::disallowed_methods, reason = "the one clock and the one random source of this process")]
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
     borgherd_runtime::logging::init(!config.log_text);
     let surroundings = Surroundings {
         client: kube::Client::try_default().await.context("connecting to the API server")?,
         now: chrono::Utc::now,
+        random: rand::make_rng(),
         exe: std::env::current_exe().context("finding this program")?,
         cpus: std::thread::available_parallelism().context("counting CPUs")?.get(),
         stop: borgherd_runtime::shutdown::token(),

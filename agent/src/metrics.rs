@@ -7,9 +7,7 @@ use borgherd_api::crd::{BorgRunSpec, BorgRunStatus, Progress, RunPhase};
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// From a hand-over in milliseconds to a first archive of a day.
-const SECONDS: [f64; 16] = [
-    0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 36_000.0, 86_400.0,
-];
+const SECONDS: [f64; 16] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 36_000.0, 86_400.0];
 
 /// Which part of a run a duration is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +71,7 @@ impl Metrics {
                 &["operation", "outcome", "reason"],
             )?,
             seconds: HistogramVec::new(buckets, &["part"])?,
-            files: IntCounterVec::new(
-                Opts::new("borgherd_agent_files_total", "Files that runs archived or restored."),
-                &["operation"],
-            )?,
+            files: IntCounterVec::new(Opts::new("borgherd_agent_files_total", "Files that runs archived or restored."), &["operation"])?,
             bytes: IntCounterVec::new(
                 Opts::new(
                     "borgherd_agent_bytes_total",
@@ -103,10 +98,7 @@ impl Metrics {
                 "borgherd_agent_status_failures_total",
                 "Writes of a BorgRun's status that failed and were tried again.",
             )?,
-            push_failures: IntCounter::new(
-                "borgherd_agent_push_failures_total",
-                "Results of runs that did not reach the Pushgateway.",
-            )?,
+            push_failures: IntCounter::new("borgherd_agent_push_failures_total", "Results of runs that did not reach the Pushgateway.")?,
             caches_removed: IntCounter::new(
                 "borgherd_agent_caches_removed_total",
                 "Caches of repositories that had no run for long and were removed.",
@@ -139,14 +131,7 @@ impl Metrics {
         for gauge in [slots, slots_used, queued] {
             registry.register(Box::new(gauge.clone()))?;
         }
-        for counter in [
-            lost_runs,
-            invalid_runs,
-            lease_failures,
-            status_failures,
-            push_failures,
-            caches_removed,
-        ] {
+        for counter in [lost_runs, invalid_runs, lease_failures, status_failures, push_failures, caches_removed] {
             registry.register(Box::new(counter.clone()))?;
         }
         let version = Opts::new("borgherd_agent_info", "Always 1; the label says which version this is.");
@@ -183,19 +168,9 @@ impl Metrics {
     }
 
     fn moved(&self, operation: &str, progress: Progress) {
-        let Progress {
-            files,
-            bytes,
-            total_bytes: _,
-            compressed_bytes,
-            deduplicated_bytes,
-        } = progress;
+        let Progress { files, bytes, total_bytes: _, compressed_bytes, deduplicated_bytes } = progress;
         self.files.with_label_values(&[operation]).inc_by(files);
-        for (kind, bytes) in [
-            ("original", Some(bytes)),
-            ("compressed", compressed_bytes),
-            ("deduplicated", deduplicated_bytes),
-        ] {
+        for (kind, bytes) in [("original", Some(bytes)), ("compressed", compressed_bytes), ("deduplicated", deduplicated_bytes)] {
             if let Some(bytes) = bytes {
                 self.bytes.with_label_values(&[operation, kind]).inc_by(bytes);
             }
@@ -219,24 +194,13 @@ mod tests {
             &run.spec,
             &BorgRunStatus {
                 phase: RunPhase::Succeeded,
-                progress: Some(Progress {
-                    files: 2,
-                    bytes: 7,
-                    deduplicated_bytes: Some(3),
-                    ..Progress::default()
-                }),
+                progress: Some(Progress { files: 2, bytes: 7, deduplicated_bytes: Some(3), ..Progress::default() }),
                 borg_seconds: Some(0.3),
                 ..BorgRunStatus::default()
             },
         );
-        metrics.ended(
-            &run.spec,
-            &BorgRunStatus {
-                phase: RunPhase::Failed,
-                reason: Some(Reason::SecretNotFound),
-                ..BorgRunStatus::default()
-            },
-        );
+        metrics
+            .ended(&run.spec, &BorgRunStatus { phase: RunPhase::Failed, reason: Some(Reason::SecretNotFound), ..BorgRunStatus::default() });
         let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in [
             "borgherd_agent_runs_total{operation=\"archive\",outcome=\"Succeeded\",reason=\"\"} 1",

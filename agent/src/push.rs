@@ -102,28 +102,19 @@ impl Gateway {
 
     /// Push the final `status` of a run. `ended` and `took` are in seconds, `ended` since 1970.
     pub async fn push(&self, spec: &BorgRunSpec, status: &BorgRunStatus, ended: f64, took: f64) -> Result<(), PushError> {
-        let method = if status.phase == RunPhase::Succeeded {
-            Method::PUT
-        } else {
-            Method::POST
-        };
+        let method = if status.phase == RunPhase::Succeeded { Method::PUT } else { Method::POST };
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{}", self.prefix, group(spec)))
             .header(hyper::header::HOST, &self.authority)
             .header(hyper::header::CONTENT_TYPE, prometheus::TEXT_FORMAT)
             .body(Full::new(Bytes::from(figures(status, ended, took)?)))?;
-        tokio::time::timeout(TIMEOUT, self.send(request))
-            .await
-            .map_err(|_| PushError::Timeout)?
+        tokio::time::timeout(TIMEOUT, self.send(request)).await.map_err(|_| PushError::Timeout)?
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(), PushError> {
         let connect = TcpStream::connect(&self.address).await;
-        let stream = connect.map_err(|error| PushError::Connect {
-            address: self.address.clone(),
-            error,
-        })?;
+        let stream = connect.map_err(|error| PushError::Connect { address: self.address.clone(), error })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let exchange = async move {
             let response = sender.send_request(request).await?;
@@ -132,10 +123,7 @@ impl Gateway {
                 return Ok(());
             }
             let body = Limited::new(response.into_body(), ERROR_BYTES).collect().await;
-            let body = body.map_or_else(
-                |error| error.to_string(),
-                |all| String::from_utf8_lossy(&all.to_bytes()).trim().to_owned(),
-            );
+            let body = body.map_or_else(|error| error.to_string(), |all| String::from_utf8_lossy(&all.to_bytes()).trim().to_owned());
             Err(PushError::Refused { status, body })
         };
         // the connection ends once the exchange has dropped its sender
@@ -156,22 +144,14 @@ pub const fn operation(spec: &BorgRunSpec) -> &'static str {
 /// The path of a run's group.
 fn group(spec: &BorgRunSpec) -> String {
     let mut path = String::from("/metrics/job/borgherd");
-    let labels = [
-        ("namespace", spec.subject.namespace.as_str()),
-        ("pvc", spec.subject.pvc.as_str()),
-        ("operation", operation(spec)),
-    ];
+    let labels = [("namespace", spec.subject.namespace.as_str()), ("pvc", spec.subject.pvc.as_str()), ("operation", operation(spec))];
     for (label, value) in labels {
         let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
         let written = if plain {
             write!(path, "/{label}/{value}")
         } else {
             // the gateway's form for what cannot stand in a path; a lone = is the empty value
-            let encoded = if value.is_empty() {
-                "=".to_owned()
-            } else {
-                URL_SAFE_NO_PAD.encode(value)
-            };
+            let encoded = if value.is_empty() { "=".to_owned() } else { URL_SAFE_NO_PAD.encode(value) };
             write!(path, "/{label}@base64/{encoded}")
         };
         debug_assert!(written.is_ok(), "writing to a String does not fail");
@@ -193,48 +173,25 @@ fn figures(status: &BorgRunStatus, ended: f64, took: f64) -> Result<Vec<u8>, Pus
         Ok(registry.register(Box::new(gauge))?)
     };
     let reason = status.reason.map(|reason| reason.to_string()).unwrap_or_default();
-    let outcome = Opts::new(
-        "borgherd_last_run_outcome",
-        "Always 1; the labels say how the last run ended and why it failed.",
-    )
-    .const_label("outcome", format!("{:?}", status.phase))
-    .const_label("reason", reason);
+    let outcome = Opts::new("borgherd_last_run_outcome", "Always 1; the labels say how the last run ended and why it failed.")
+        .const_label("outcome", format!("{:?}", status.phase))
+        .const_label("reason", reason);
     let outcome = Gauge::with_opts(outcome)?;
     outcome.set(1.0);
     registry.register(Box::new(outcome))?;
-    gauge(
-        "borgherd_last_run_timestamp_seconds",
-        "When the last run ended, in seconds since 1970.",
-        ended,
-    )?;
-    gauge(
-        "borgherd_last_run_duration_seconds",
-        "How long the last run took from taking its slot to its end.",
-        took,
-    )?;
+    gauge("borgherd_last_run_timestamp_seconds", "When the last run ended, in seconds since 1970.", ended)?;
+    gauge("borgherd_last_run_duration_seconds", "How long the last run took from taking its slot to its end.", took)?;
     if status.phase == RunPhase::Succeeded {
-        gauge(
-            "borgherd_last_run_success_timestamp_seconds",
-            "When the last successful run ended, in seconds since 1970.",
-            ended,
-        )?;
+        gauge("borgherd_last_run_success_timestamp_seconds", "When the last successful run ended, in seconds since 1970.", ended)?;
     }
     if let (Some(progress), RunPhase::Succeeded | RunPhase::Incomplete) = (status.progress, status.phase) {
-        count(
-            "borgherd_last_run_files",
-            "Files of the last run that made something.",
-            progress.files,
-        )?;
+        count("borgherd_last_run_files", "Files of the last run that made something.", progress.files)?;
         count("borgherd_last_run_original_bytes", "Bytes of those files.", progress.bytes)?;
         if let Some(bytes) = progress.compressed_bytes {
             count("borgherd_last_run_compressed_bytes", "The same after compression.", bytes)?;
         }
         if let Some(bytes) = progress.deduplicated_bytes {
-            count(
-                "borgherd_last_run_deduplicated_bytes",
-                "Of that, what was new to the repository.",
-                bytes,
-            )?;
+            count("borgherd_last_run_deduplicated_bytes", "Of that, what was new to the repository.", bytes)?;
         }
     }
     let mut text = Vec::new();
@@ -276,33 +233,16 @@ mod tests {
         assert_eq!(group(&run.spec), "/metrics/job/borgherd/namespace/shop/pvc/db/operation/archive");
         run.spec.subject.pvc = "a/b".to_owned();
         run.spec.subject.namespace = String::new();
-        assert_eq!(
-            group(&run.spec),
-            "/metrics/job/borgherd/namespace@base64/=/pvc@base64/YS9i/operation/archive"
-        );
+        assert_eq!(group(&run.spec), "/metrics/job/borgherd/namespace@base64/=/pvc@base64/YS9i/operation/archive");
     }
 
     #[test]
     fn a_failure_does_not_name_what_the_last_success_left() {
-        let progress = Some(Progress {
-            files: 3,
-            bytes: 10,
-            compressed_bytes: Some(5),
-            deduplicated_bytes: Some(2),
-            total_bytes: None,
-        });
-        let status = |phase, reason| BorgRunStatus {
-            phase,
-            reason,
-            progress,
-            ..BorgRunStatus::default()
-        };
+        let progress = Some(Progress { files: 3, bytes: 10, compressed_bytes: Some(5), deduplicated_bytes: Some(2), total_bytes: None });
+        let status = |phase, reason| BorgRunStatus { phase, reason, progress, ..BorgRunStatus::default() };
         let text = |status: &BorgRunStatus| String::from_utf8(figures(status, 1000.5, 2.0).unwrap()).unwrap();
         let failed = text(&status(RunPhase::Failed, Some(Reason::PassphraseWrong)));
-        assert!(
-            failed.contains("borgherd_last_run_outcome{outcome=\"Failed\",reason=\"PassphraseWrong\"} 1\n"),
-            "{failed}"
-        );
+        assert!(failed.contains("borgherd_last_run_outcome{outcome=\"Failed\",reason=\"PassphraseWrong\"} 1\n"), "{failed}");
         assert!(!failed.contains("success_timestamp") && !failed.contains("_files"), "{failed}");
         let done = text(&status(RunPhase::Succeeded, None));
         for line in [

@@ -147,14 +147,14 @@ impl Account {
 
 /// 404 is gone, other 4xx that say "this object cannot be" are refused, everything else may pass.
 fn classify(error: kube::Error) -> WriteError {
-    match &error {
-        kube::Error::Api(status) => match status.code {
-            404 => WriteError::Gone,
-            400 | 413 | 422 => WriteError::Refused(error),
-            // etcd's limit comes as a plain 500
-            500 if status.message.contains("too large") => WriteError::Refused(error),
-            _ => WriteError::Request(error),
-        },
+    let kube::Error::Api(status) = &error else {
+        return WriteError::Request(error);
+    };
+    match status.code {
+        404 => WriteError::Gone,
+        400 | 413 | 422 => WriteError::Refused(error),
+        // etcd's limit comes as a plain 500
+        500 if status.message.contains("too large") => WriteError::Refused(error),
         _ => WriteError::Request(error),
     }
 }

@@ -14,7 +14,8 @@ use borgherd_runtime::{Health, serve::Server};
 use chrono::{DateTime, Utc};
 use kube::{Api, Client};
 use prometheus::Registry;
-use rand::Rng;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 /// A loop that has not been heard for so many of its periods hangs.
 const MISSED: u32 = 6;
 
@@ -33,6 +34,8 @@ pub struct Surroundings {
     pub client: Client,
     /// Tells the time.
     pub now: fn() -> DateTime<Utc>,
+    /// For this process's name and the order of slots.
+    pub random: StdRng,
     /// This program.
     pub exe: PathBuf,
     /// CPUs of the machine.
@@ -50,42 +53,41 @@ pub async fn agent(config: Config, surroundings: Surroundings) -> anyhow::Result
     let context = Arc::new(context(config, surroundings, &registry)?);
     let health = Health::new();
     let signs = Arc::new(Signs { health: health.clone(), synced: AtomicBool::new(false) });
-    let served = CancellationToken::new();
-    let serving = tokio::spawn(server.run(registry, health, served.clone()));
+    let finished = CancellationToken::new();
+    let serving = tokio::spawn(server.run(registry, health, finished.clone()));
     tokio::spawn(keep_lease(Arc::clone(&context), Arc::clone(&signs), Api::namespaced(client.clone(), &namespace)));
     if !cache_age.is_zero() {
         tokio::spawn(sweep_daily(Arc::clone(&context), cache_age));
     }
     tracing::info!(node = context.node, slots = context.queue.slots().count(), instance = context.me.instance, "agent runs");
-    let watching = watch::run(Arc::clone(&context), client, &namespace, signs.as_ref());
+    let runs = watch::run(Arc::clone(&context), client, &namespace, signs.as_ref());
     let late = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;
     };
     let ended = tokio::select! {
-        ended = watching => ended.context("watching runs"),
+        ended = runs => ended.context("watching runs"),
         () = late => Err(anyhow::anyhow!("runs had not ended within the grace of {} s", grace.as_secs())),
     };
-    served.cancel();
+    finished.cancel();
     serving.await.context("serving metrics")?;
     ended
 }
 
 fn context(config: Config, surroundings: Surroundings, registry: &Registry) -> anyhow::Result<Context> {
-    let Surroundings { client, now, exe, cpus, stop } = surroundings;
+    let Surroundings { client, now, mut random, exe, cpus, stop } = surroundings;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?.trim().to_owned();
     let pid_namespace = fs::read_link("/proc/self/ns/pid").context("reading the PID namespace")?;
     let host_id = borg::host_id(&config.node, &boot_id, &pid_namespace.to_string_lossy());
     let identity = Identity { pid: std::process::id(), started: now(), boot_id, clock: now };
     let folders = config.folders();
-    let order: rand::rngs::StdRng = rand::make_rng();
-    let slots = Slots::open(&folders.slots(), config.slot_count(cpus), identity.clone(), order)?;
+    let slots = Slots::open(&folders.slots(), config.slot_count(cpus), identity.clone(), random.fork())?;
     let metrics = Metrics::register(registry)?;
     metrics.slots.set(i64::try_from(slots.count())?);
     let work = Sandboxed { exe, folders: folders.clone(), host_id, limits: config.limits(), now };
     let (runs, secrets) = Context::apis(&client, &config.namespace);
     Ok(Context {
-        me: AgentRef { pod: config.pod, uid: config.pod_uid, instance: format!("{:016x}", rand::rng().next_u64()) },
+        me: AgentRef { pod: config.pod, uid: config.pod_uid, instance: format!("{:016x}", random.next_u64()) },
         node: config.node,
         runs,
         secrets,

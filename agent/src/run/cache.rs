@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::run::example::at;
 
-    const DAY: Duration = Duration::from_secs(86_400);
+    const DAY: Duration = Duration::from_hours(24);
 
     #[test]
     fn only_a_known_cache_without_use_is_removed() {

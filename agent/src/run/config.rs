@@ -27,7 +27,7 @@ pub struct Config {
     /// How many runs may use borg at once on this node; 0: half of its CPUs, at least 1.
     #[arg(long, env = "BORGHERD_SLOTS", default_value_t = 0)]
     pub slots: usize,
-    /// The kubelet's folder `pods`, mounted with HostToContainer propagation.
+    /// The kubelet's folder `pods`, mounted with propagation from the host.
     #[arg(long, env = "BORGHERD_PODS_DIR", default_value = "/host/pods")]
     pub pods_dir: PathBuf,
     /// The agent's folder on the host: locks and caches.
@@ -39,7 +39,7 @@ pub struct Config {
     /// Pushgateway that is told each run's result: `http://HOST[:PORT][/PATH]`; empty: none.
     #[arg(long, env = "BORGHERD_PUSHGATEWAY", default_value = "", value_parser = gateway)]
     pub pushgateway: Pushgateway,
-    /// From SIGTERM until the process ends, running borgs first; less than the pod's terminationGracePeriodSeconds.
+    /// From SIGTERM until the process ends, running borgs first; less than the pod's termination grace period.
     #[arg(long, env = "BORGHERD_GRACE", default_value = "50s", value_parser = grace)]
     pub grace: Duration,
     /// How long a run waits for a repository that someone else has locked.
@@ -136,7 +136,7 @@ mod tests {
         let config = parse(&["--slots=3", "--pushgateway=http://push:9091", "--cache-age=1d"]).unwrap();
         assert_eq!(config.slot_count(8), 3);
         assert!(config.pushgateway.0.is_some());
-        assert_eq!(config.cache_age, Duration::from_secs(86_400));
+        assert_eq!(config.cache_age, Duration::from_hours(24));
     }
 
     #[test]

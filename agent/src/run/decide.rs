@@ -37,14 +37,14 @@ pub(super) fn decide(run: &BorgRun, me: &AgentRef, seen: Seen) -> Action {
     let status = run.status.as_ref();
     let agent = status.and_then(|status| status.agent.as_ref());
     let phase = status.map(|status| status.phase).unwrap_or_default();
+    let is_mine = agent == Some(me);
     match phase {
         RunPhase::Pending => Action::Take,
-        RunPhase::Queued if agent == Some(me) => Action::Leave,
-        RunPhase::Queued if seen == Seen::AtStart => Action::Take,
-        RunPhase::Queued => Action::Leave,
-        RunPhase::Running if agent == Some(me) => Action::Leave,
-        RunPhase::Running => Action::Recover,
-        RunPhase::Succeeded | RunPhase::Incomplete | RunPhase::Failed | RunPhase::Interrupted => Action::Leave,
+        RunPhase::Queued if !is_mine && seen == Seen::AtStart => Action::Take,
+        RunPhase::Running if !is_mine => Action::Recover,
+        RunPhase::Queued | RunPhase::Running | RunPhase::Succeeded | RunPhase::Incomplete | RunPhase::Failed | RunPhase::Interrupted => {
+            Action::Leave
+        }
     }
 }
 

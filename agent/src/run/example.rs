@@ -1,5 +1,5 @@
 //! Objects that this crate's tests begin with.
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "only tests use it")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::missing_panics_doc, reason = "only tests use it")]
 
 use crate::slot::{Identity, Slots};
 use borgherd_api::crd::{ArchiveOptions, BorgRun, BorgRunSpec, Operation, Owner, RunRepository, RunVolume, Subject};

@@ -132,7 +132,7 @@ impl Fake {
         state.requests.push(format!("{method} {}", uri.path()));
         let path: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
         match (method.as_str(), path.as_slice()) {
-            ("GET", [.., "secrets", name]) => state.secrets.get(*name).map_or_else(not_found, |secret| json_response(secret)),
+            ("GET", [.., "secrets", name]) => state.secrets.get(*name).map_or_else(not_found, json_response),
             ("GET", [.., "borgruns"]) => {
                 assert!(uri.query().unwrap_or_default().contains("fieldSelector=spec.node%3Dn1"), "{uri}");
                 if uri.query().unwrap_or_default().contains("watch=true") { watching(&mut state) } else { list(&state) }

@@ -86,10 +86,11 @@ pub(super) async fn fetch(api: &Api<Secret>, repository: &RunRepository) -> Resu
 
 fn classify(name: &str, namespace: &str, error: kube::Error) -> SecretError {
     let name = name.to_owned();
-    match error {
-        kube::Error::Api(status) if status.code == 404 => SecretError::NotFound { name, namespace: namespace.to_owned() },
-        kube::Error::Api(status) if status.code == 403 => SecretError::Forbidden { name, message: status.message },
-        error => SecretError::Request { name, error },
+    let code = if let kube::Error::Api(status) = &error { status.code } else { 0 };
+    match code {
+        404 => SecretError::NotFound { name, namespace: namespace.to_owned() },
+        403 => SecretError::Forbidden { name, message: error.to_string() },
+        _ => SecretError::Request { name, error },
     }
 }
 

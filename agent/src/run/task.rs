@@ -43,7 +43,7 @@ enum End {
 }
 
 impl End {
-    fn failed(reason: Reason, message: impl ToString) -> Self {
+    fn failed(reason: Reason, message: &impl ToString) -> Self {
         Self::With { phase: RunPhase::Failed, reason, message: message.to_string() }
     }
 }
@@ -101,7 +101,7 @@ impl Task<'_> {
                 reason: Reason::Interrupted,
                 message: "The agent was stopped before borg began.".to_owned(),
             }),
-            () = sleep(left) => Err(End::failed(Reason::DeadlineExceeded, format!("The deadline {deadline} passed before borg began."))),
+            () = sleep(left) => Err(End::failed(Reason::DeadlineExceeded, &format!("The deadline {deadline} passed before borg began."))),
             done = work => Ok(done),
         }
     }
@@ -122,7 +122,7 @@ impl Task<'_> {
     /// Waits for `what`; if that takes a while, claims the run as queued and says for what.
     async fn wait<T>(&mut self, wait: impl Future<Output = Result<T, SlotError>>, what: &str) -> Result<T, End> {
         let mut wait = pin!(wait);
-        let refused = |error: SlotError| End::failed(Reason::SandboxFailed, format!("Waiting for {what}: {error}"));
+        let refused = |error: SlotError| End::failed(Reason::SandboxFailed, &format!("Waiting for {what}: {error}"));
         if let Ok(got) = self.within(timeout(AT_ONCE, wait.as_mut())).await? {
             return got.map_err(refused);
         }
@@ -148,7 +148,7 @@ impl Task<'_> {
                 Some(Ok(())) => return Ok(()),
                 // which of the two it was
                 None => self.within(std::future::pending::<()>()).await?,
-                Some(Err(WriteError::Refused(error))) => return Err(End::failed(Reason::Invalid, error)),
+                Some(Err(WriteError::Refused(error))) => return Err(End::failed(Reason::Invalid, &error)),
                 Some(Err(error)) if !error.may_pass() => return Err(End::NotOurs(error)),
                 Some(Err(error)) => {
                     self.ctx.metrics.status_failures.inc();
@@ -189,7 +189,7 @@ impl Task<'_> {
                 Err(error) => error,
             };
             if let Some(reason) = error.reason() {
-                return Err(End::failed(reason, error));
+                return Err(End::failed(reason, &error));
             }
             tracing::warn!(%error, "trying again");
             self.within(sleep(pause)).await?;
@@ -206,7 +206,7 @@ impl Task<'_> {
                 Err(error) => error,
             };
             if began.elapsed() > self.ctx.mount_patience {
-                return Err(End::failed(Reason::VolumeNotMounted, error));
+                return Err(End::failed(Reason::VolumeNotMounted, &error));
             }
             self.within(sleep(MOUNT_LOOK)).await?;
         }

@@ -1,5 +1,5 @@
 //! Runs against a fake API server, with real locks: who takes a run, who ends it, and what is said in the end.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use super::context::{Context, Folders};
 use super::example::{at, identity, run, slots};
