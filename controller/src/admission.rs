@@ -141,6 +141,15 @@ impl Admission {
         ledger.grant(capacity)
     }
 
+    /// Forgets whoever is not there any more. Returns whom to wake.
+    pub fn keep_only(&self, uids: &HashSet<String>, capacity: Capacity) -> Vec<Request> {
+        let mut ledger = self.ledger();
+        ledger.cutting.retain(|uid, _| uids.contains(uid));
+        ledger.waiting.retain(|(_, _, t), _| uids.contains(&t.uid));
+        ledger.granted.retain(|t, _| uids.contains(&t.uid));
+        ledger.grant(capacity)
+    }
+
     /// How many are under way, and how many wait.
     pub fn counts(&self) -> (usize, usize) {
         let ledger = self.ledger();

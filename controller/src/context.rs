@@ -12,6 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::Notify;
 
 /// Shared by all reconciles of this process.
 pub struct Context {
@@ -33,6 +34,8 @@ pub struct Context {
     pub events: Events,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// A Backup or Restore was deleted: what it left is looked for at once.
+    pub deleted: Arc<Notify>,
     /// How often in a row a reconcile has failed, by UID.
     pub failures: Mutex<HashMap<String, u32>>,
     /// The wall clock.

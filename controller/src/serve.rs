@@ -17,13 +17,16 @@ use chrono::Utc;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
+use kube::runtime::Controller;
 use kube::runtime::controller::Config as ControllerConfig;
-use kube::runtime::{Controller, watcher};
+use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::WriterDropped;
 use kube::{Client, ResourceExt};
 use prometheus::Registry;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tracing::{debug, info, warn};
 
@@ -31,6 +34,9 @@ use tracing::{debug, info, warn};
 const CONCURRENCY: u16 = 32;
 /// The planner says at least this often that it lives.
 const PLANNER_SILENCE: Duration = Duration::from_mins(5);
+
+/// Between the steps of cleaning up what was left over.
+const STEP: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or until the leadership is lost.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -72,7 +78,9 @@ async fn lead(
     let touch = Touch { backups: backups_tx, restores: restores_tx };
     let stores = Stores::start(&client, &config, &touch);
     let feeds = plan::start(&client, &config, &world).await.context("reading PVCs, namespaces and snapshots")?;
-    let (backups, backup_stream) = plan::backups(&client, &world, &feeds.mark);
+    let deleted = Arc::new(Notify::new());
+    let (backups, backup_stream) = plan::backups(&client, &world, &feeds.mark, &deleted);
+    let (restores, restore_stream) = plan::restores(&client, &deleted);
     stores.synced().await.context("watching")?;
     let ctx = Arc::new(Context {
         cluster_uid: cluster_uid(&client).await?,
@@ -84,17 +92,19 @@ async fn lead(
         admission,
         touch,
         metrics,
+        deleted,
         failures: Mutex::new(HashMap::new()),
         clock: now,
     });
     adopt(&ctx).await.context("taking over what is under way")?;
+    let owners = (backups.clone(), restores.clone());
     let limits = || ControllerConfig::default().concurrency(CONCURRENCY);
     let backups_led = Controller::for_stream(backup_stream, backups)
         .with_config(limits())
         .reconcile_on(tokio_stream(backups_rx))
         .run(backup::reconcile, backup::on_error, Arc::clone(&ctx))
         .for_each(|done| async move { debug!(?done, "reconciled a Backup") });
-    let restores_led = Controller::new(Api::<Restore>::all(ctx.client.clone()), watcher::Config::default())
+    let restores_led = Controller::for_stream(restore_stream, restores)
         .with_config(limits())
         .reconcile_on(tokio_stream(restores_rx))
         .run(restore::reconcile, restore::on_error, Arc::clone(&ctx))
@@ -106,7 +116,7 @@ async fn lead(
         () = restores_led => anyhow::bail!("the watch of Restores has ended"),
         () = plan::run(Arc::clone(&ctx), feeds.dirty, beat) => anyhow::bail!("the planner has ended"),
         never = declared => match never {},
-        () = sweep(Arc::clone(&ctx)) => anyhow::bail!("the sweep for leftovers has ended"),
+        ended = sweep(Arc::clone(&ctx), owners) => ended.context("watching Backups and Restores"),
     }
 }
 
@@ -153,15 +163,29 @@ async fn adopt(ctx: &Context) -> Result<(), kube::Error> {
 }
 
 /// Leftovers and old accounts: at start, and on a timer.
-async fn sweep(ctx: Arc<Context>) {
+async fn sweep(ctx: Arc<Context>, (backups, restores): (Store<Backup>, Store<Restore>)) -> Result<(), WriterDropped> {
+    backups.wait_until_ready().await?;
+    restores.wait_until_ready().await?;
     loop {
+        let uids = backups.state().into_iter().filter_map(|b| b.uid());
+        let owners: HashSet<String> = uids.chain(restores.state().into_iter().filter_map(|r| r.uid())).collect();
+        ctx.wake(&ctx.admission.keep_only(&owners, ctx.capacity()));
+        let mut wait = ctx.config.leak_interval;
         match expose::leak::sweep(&ctx).await {
-            Ok(found) => ctx.metrics.leaks(found),
+            Ok(found) => {
+                ctx.metrics.leaks(found);
+                if found > 0 {
+                    wait = STEP;
+                }
+            }
             Err(error) => warn!(%error, "could not look for leftovers; trying again"),
         }
         if let Err(error) = backup::history::sweep(&ctx).await {
             warn!(%error, "could not delete old Backups; trying again");
         }
-        tokio::time::sleep(ctx.config.leak_interval).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = ctx.deleted.notified() => {}
+        }
     }
 }

@@ -4,10 +4,10 @@
 
 use crate::config::Config;
 use crate::world::{World, pvc_of};
-use borgherd_api::crd::Backup;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
+use borgherd_api::crd::{Backup, Restore};
 use borgherd_api::names::{SCHEDULED_TIME, TYPE};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
 use kube::api::{Api, ListParams};
 use kube::runtime::watcher::{self, Event};
@@ -16,7 +16,7 @@ use kube::{Client, ResourceExt};
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
 /// Objects a page of the first listing: what is decoded at once.
@@ -158,11 +158,37 @@ async fn scheduled_times(client: &Client, world: &Shared) -> Result<(), kube::Er
     }
 }
 
+/// The stream of Restores for their controller.
+pub fn restores(
+    client: &Client,
+    deleted: &Arc<Notify>,
+) -> (reflector::Store<Restore>, impl Stream<Item = watcher::Result<Restore>> + Send + 'static) {
+    let (reader, writer) = reflector::store();
+    let stream = watch(Api::<Restore>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .modify(|restore| restore.managed_fields_mut().clear())
+        .inspect_ok(tell_deletion(deleted))
+        .reflect(writer)
+        .applied_objects();
+    (reader, stream)
+}
+
+/// Whoever looks for leftovers is woken when an owner is deleted.
+fn tell_deletion<K>(deleted: &Arc<Notify>) -> impl FnMut(&Event<K>) + Send + 'static {
+    let deleted = Arc::clone(deleted);
+    move |event| {
+        if matches!(event, Event::Delete(_)) {
+            deleted.notify_one();
+        }
+    }
+}
+
 /// The stream of Backups for their controller, reduced, with each one's facts taken into the world on its way.
 pub fn backups(
     client: &Client,
     world: &Shared,
     mark: &UnboundedSender<String>,
+    deleted: &Arc<Notify>,
 ) -> (reflector::Store<Backup>, impl Stream<Item = watcher::Result<Backup>> + Send + 'static) {
     let (reader, writer) = reflector::store();
     let (world, mark) = (Arc::clone(world), mark.clone());
@@ -176,8 +202,9 @@ pub fn backups(
                 shorten(backup);
             }
         })
+        .inspect_ok(tell_deletion(deleted))
         .reflect(writer)
-        .touched_objects();
+        .applied_objects();
     (reader, stream)
 }
 

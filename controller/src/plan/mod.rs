@@ -5,7 +5,7 @@
 pub mod decide;
 mod feed;
 
-pub use feed::{Feeds, backups, start};
+pub use feed::{Feeds, backups, restores, start};
 
 use crate::context::Context;
 use crate::events;

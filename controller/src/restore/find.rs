@@ -3,7 +3,7 @@
 use super::apply::Work;
 use super::resolve::{self, Found};
 use crate::error::{Doing, Error};
-use crate::expose::{self, Exposed};
+use crate::expose::{self, Exposed, clean};
 use crate::repository::{self, Chosen, Unusable, record};
 use borgherd_api::Reason;
 use borgherd_api::crd::{
@@ -118,12 +118,19 @@ impl Work<'_> {
             found.extend(resolve::snapshots(self.ctx, &self.owner.namespace, self.pvc()).await?);
         }
         let archives = exposed.run.as_ref().map(|run| resolve::archives(run)).transpose();
+        if let Some(run) = &exposed.run {
+            // Read; whoever asked may delete the Restore at any moment now.
+            clean::delete(&Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace), run)
+                .await
+                .doing("deleting the list run")?;
+        }
         if self.restore.spec.preview {
             let (archives, problem) = match archives {
                 Ok(archives) => (archives.unwrap_or_default(), None),
                 Err(unusable) => (vec![], Some(unusable)),
             };
-            return Ok(self.shown(status, found, archives, problem));
+            let sizes = resolve::sizes(self.ctx, &self.owner.namespace).await?;
+            return Ok(self.shown(status, found, resolve::with_sizes(archives, &sizes), problem));
         }
         let chosen = archives.and_then(|archives| {
             found.extend(archives.unwrap_or_default());

@@ -9,10 +9,11 @@ use crate::repository::Unusable;
 use crate::world::pvc_of;
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::crd::{BorgRun, Candidate, RestoreSource, RunPhase, SourceKind, VolumeFacts};
+use borgherd_api::crd::{Backup, BorgRun, Candidate, Progress, RestoreSource, RunPhase, SourceKind, VolumeFacts};
 use borgherd_api::names::{CUT, PVC, label};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
+use std::collections::HashMap;
 
 /// Something to restore from, with what is known of its volume.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +70,25 @@ pub fn archives(run: &BorgRun) -> Result<Vec<Found>, Unusable> {
             facts: a.facts,
         })
         .collect())
+}
+
+/// What the Backups of a namespace that are still there tell of their archives: totals by archive name. Borg's listing has none.
+pub async fn sizes(ctx: &Context, namespace: &str) -> Result<HashMap<String, Progress>, Error> {
+    let backups: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
+    let all = backups.list(&ListParams::default()).await.doing("listing the Backups")?;
+    let volumes = all.items.into_iter().filter_map(|b| b.status).flat_map(|s| s.volumes);
+    Ok(volumes.filter_map(|v| Some((v.archive?, v.progress?))).collect())
+}
+
+/// Fills in the sizes that are known.
+pub fn with_sizes(mut found: Vec<Found>, sizes: &HashMap<String, Progress>) -> Vec<Found> {
+    for Found { candidate, .. } in &mut found {
+        if let Some(total) = sizes.get(&candidate.name) {
+            candidate.bytes = candidate.bytes.or(Some(total.bytes));
+            candidate.files = candidate.files.or(Some(total.files));
+        }
+    }
+    found
 }
 
 /// Newest first; a snapshot before an archive of the same cut, since it restores faster.
