@@ -13,7 +13,7 @@ use borgherd_api::crd::{Backup, BorgRun, Candidate, Progress, RestoreSource, Run
 use borgherd_api::names::{CUT, PVC, label};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Something to restore from, with what is known of its volume.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +73,7 @@ pub fn archives(run: &BorgRun) -> Result<Vec<Found>, Unusable> {
 }
 
 /// What the Backups of a namespace that are still there tell of their archives: totals by archive name. Borg's listing has none.
-pub async fn sizes(ctx: &Context, namespace: &str) -> Result<HashMap<String, Progress>, Error> {
+pub async fn sizes(ctx: &Context, namespace: &str) -> Result<BTreeMap<String, Progress>, Error> {
     let backups: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
     let all = backups.list(&ListParams::default()).await.doing("listing the Backups")?;
     let volumes = all.items.into_iter().filter_map(|b| b.status).flat_map(|s| s.volumes);
@@ -81,7 +81,7 @@ pub async fn sizes(ctx: &Context, namespace: &str) -> Result<HashMap<String, Pro
 }
 
 /// Fills in the sizes that are known.
-pub fn with_sizes(mut found: Vec<Found>, sizes: &HashMap<String, Progress>) -> Vec<Found> {
+pub fn with_sizes(mut found: Vec<Found>, sizes: &BTreeMap<String, Progress>) -> Vec<Found> {
     for Found { candidate, .. } in &mut found {
         if let Some(total) = sizes.get(&candidate.name) {
             candidate.bytes = candidate.bytes.or(Some(total.bytes));
