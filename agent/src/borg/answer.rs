@@ -86,10 +86,7 @@ mod tests {
         let found = found(answer.archives, "ns", "db");
         let ids: Vec<&str> = found.iter().map(|archive| archive.id.as_str()).collect();
         assert_eq!((answer.repository.id.as_str(), ids), ("r", vec!["a", "b"]));
-        let facts: Vec<Option<&str>> = found
-            .iter()
-            .map(|archive| archive.facts.as_ref().map(|facts| facts.size.as_str()))
-            .collect();
+        let facts: Vec<Option<&str>> = found.iter().map(|archive| archive.facts.as_ref().map(|facts| facts.size.as_str())).collect();
         assert_eq!(facts, [None, Some("1Gi")]);
     }
 }

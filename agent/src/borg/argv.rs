@@ -56,13 +56,7 @@ pub(super) fn exclude_file(patterns: &[String]) -> String {
         .flat_map(|pattern| pattern.lines())
         .map(str::trim)
         .filter(|pattern| !pattern.is_empty())
-        .map(|pattern| {
-            if pattern.starts_with('#') {
-                format!("fm:{pattern}\n")
-            } else {
-                format!("{pattern}\n")
-            }
-        })
+        .map(|pattern| if pattern.starts_with('#') { format!("fm:{pattern}\n") } else { format!("{pattern}\n") })
         .collect()
 }
 
@@ -92,6 +86,15 @@ pub(super) fn extract(repository: &RunRepository, archive: &str) -> Vec<String> 
     let mut argv = common("extract");
     argv.extend(["--progress", "--sparse", "--numeric-ids"].map(str::to_owned));
     argv.push(archive_at(repository, archive));
+    argv
+}
+
+/// `borg extract` of the top folder alone, once everything is in it: borg restores the times of the top folder first and then writes into it.
+pub(super) fn extract_top(repository: &RunRepository, archive: &str) -> Vec<String> {
+    let mut argv = common("extract");
+    argv.push("--numeric-ids".to_owned());
+    argv.push(archive_at(repository, archive));
+    argv.push("pf:.".to_owned());
     argv
 }
 

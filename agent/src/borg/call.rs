@@ -81,11 +81,7 @@ pub(super) async fn run(
 ) -> io::Result<Ended> {
     let begun = (stops.now)();
     let dead = CancellationToken::new();
-    let Running {
-        stdout,
-        stderr,
-        mut process,
-    } = launch.launch(call).await?;
+    let Running { stdout, stderr, mut process } = launch.launch(call).await?;
     let mut said = Transcript::default();
     let mut answer = Vec::new();
     let reading = async { tokio::join!(read_all(stdout, &mut answer), read_lines(stderr, &mut said, on_progress)) };
@@ -99,13 +95,7 @@ pub(super) async fn run(
         drain(reading, &dead)
     );
     let (status, stop) = ended?;
-    Ok(Ended {
-        exit: exit(status),
-        stop,
-        said,
-        stdout: answer,
-        seconds: ((stops.now)() - begun).as_seconds_f64(),
-    })
+    Ok(Ended { exit: exit(status), stop, said, stdout: answer, seconds: ((stops.now)() - begun).as_seconds_f64() })
 }
 
 /// Reads until the pipes are closed, but not long after borg's death: something else may hold them open.
@@ -135,11 +125,11 @@ async fn wait(process: &mut dyn Process, work: Work, stops: &Stops<'_>) -> io::R
         stop = stops.wait() => stop,
     };
     let terminate = (Signal::SIGTERM, stops.limits.terminate);
-    let steps = match work {
+    let signals = match work {
         Work::Archive => vec![(Signal::SIGINT, stops.limits.interrupt), terminate],
         Work::Restore | Work::Repository => vec![terminate],
     };
-    for (signal, patience) in steps {
+    for (signal, patience) in signals {
         process.signal(signal)?;
         if let Ok(status) = timeout(patience, process.wait()).await {
             return Ok((status?, Some(stop)));

@@ -1,11 +1,10 @@
 //! Borg's environment, whole: nothing of the agent's own leaks into it.
 
-use super::Job;
-use super::state::Guard;
+use super::job::{Job, Places};
+use super::state::{Guard, SSH_LOG};
 use borgherd_api::crd::Encryption;
 use borgherd_api::names;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 /// `BORG_HOST_ID`: borg breaks locks by itself whose host id is its own and whose pid it cannot see. Two PID namespaces, or two boots, with
@@ -30,10 +29,7 @@ pub(super) fn env(job: &Job<'_>, guard: &Guard) -> BTreeMap<String, String> {
         ("BORG_CONFIG_DIR", below("config")),
         ("BORG_SECURITY_DIR", below("security")),
         ("BORG_EXIT_CODES", "modern".to_owned()),
-        (
-            "BORG_FILES_CACHE_SUFFIX",
-            names::hash(&[&spec.subject.namespace, &spec.subject.pvc], 8),
-        ),
+        ("BORG_FILES_CACHE_SUFFIX", names::hash(&[&spec.subject.namespace, &spec.subject.pvc], 8)),
         ("BORG_FILES_CACHE_TTL", "100".to_owned()),
         ("BORG_HOST_ID", job.host_id.to_owned()),
         ("BORG_RELOCATED_REPO_ACCESS_IS_OK", "no".to_owned()),
@@ -43,10 +39,7 @@ pub(super) fn env(job: &Job<'_>, guard: &Guard) -> BTreeMap<String, String> {
         ("TZ", spec.time_zone.clone()),
     ]);
     if spec.repository.location.starts_with("ssh://") {
-        env.insert(
-            "BORG_RSH",
-            rsh(job.places.ssh_privatekey, job.places.known_hosts, job.limits.connect),
-        );
+        env.insert("BORG_RSH", rsh(&job.places, job.limits.connect));
     }
     env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
@@ -57,19 +50,20 @@ fn unencrypted(job: &Job<'_>, guard: &Guard) -> &'static str {
     let repository = &job.spec.repository;
     let vouched = repository.may_init || guard.expected().is_some();
     match repository.encryption {
-        Encryption::None if vouched => "yes",
+        Encryption::None | Encryption::Authenticated | Encryption::AuthenticatedBlake2 if vouched => "yes",
         Encryption::None
-        | Encryption::Repokey
-        | Encryption::RepokeyBlake2
         | Encryption::Authenticated
-        | Encryption::AuthenticatedBlake2 => "no",
+        | Encryption::AuthenticatedBlake2
+        | Encryption::Repokey
+        | Encryption::RepokeyBlake2 => "no",
     }
 }
 
-/// The ssh that borg starts: one key, checked hosts, no questions, no files of anybody's home, and an end when the server is silent.
-fn rsh(key: &Path, known_hosts: &Path, connect: Duration) -> String {
+/// The ssh that borg starts: one key, checked hosts, no questions, no files of anybody's home, and an end when the server is silent. It
+/// writes a log of its own, since borg loses what ssh says when it ends at once.
+fn rsh(places: &Places<'_>, connect: Duration) -> String {
     let options = [
-        format!("UserKnownHostsFile={}", known_hosts.display()),
+        format!("UserKnownHostsFile={}", places.known_hosts.display()),
         "GlobalKnownHostsFile=/dev/null".to_owned(),
         "StrictHostKeyChecking=yes".to_owned(),
         "UpdateHostKeys=no".to_owned(),
@@ -80,13 +74,9 @@ fn rsh(key: &Path, known_hosts: &Path, connect: Duration) -> String {
         "ServerAliveCountMax=3".to_owned(),
         format!("ConnectTimeout={}", connect.as_secs().max(1)),
     ];
-    let mut words = vec![
-        "ssh".to_owned(),
-        "-F".to_owned(),
-        "/dev/null".to_owned(),
-        "-i".to_owned(),
-        key.display().to_string(),
-    ];
+    let log = places.state.join(SSH_LOG).display().to_string();
+    let key = places.ssh_privatekey.display().to_string();
+    let mut words: Vec<String> = ["ssh", "-F", "/dev/null", "-E", &log, "-i", &key].map(str::to_owned).into();
     words.extend(options.into_iter().flat_map(|option| ["-o".to_owned(), option]));
     words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
 }

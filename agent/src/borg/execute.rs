@@ -43,23 +43,9 @@ pub async fn execute(
         let detail = format!("{}: {error}", job.places.state_here.display());
         return report_of(outcome::failure(Reason::SandboxFailed, &target, &detail));
     }
-    let stops = Stops {
-        cancel: &cancel,
-        deadline: job.spec.deadline,
-        now,
-        limits: job.limits,
-    };
+    let stops = Stops { cancel: &cancel, deadline: job.spec.deadline, now, limits: job.limits };
     let env = env::env(&job, &guard);
-    let mut execution = Execution {
-        job,
-        target,
-        guard,
-        env,
-        launch,
-        progress: &progress,
-        stops,
-        report: Report::default(),
-    };
+    let mut execution = Execution { job, target, guard, env, launch, progress: &progress, stops, report: Report::default() };
     let done = execution.operation().await;
     let mut report = execution.report;
     match done {
@@ -137,7 +123,7 @@ impl Execution<'_> {
                 Outcome::Failed(failure) if failure.reason == Reason::RepositoryCorrupted && self.may_init() => {
                     self.others_init(&mut half_there_since, failure).await?;
                 }
-                other => return Err(self.failure(other)),
+                Outcome::Missing | Outcome::Locked | Outcome::Occupied | Outcome::Failed(_) => return Err(self.failure(outcome)),
             }
         }
     }
@@ -148,13 +134,9 @@ impl Execution<'_> {
     }
 
     async fn create(&mut self, options: &ArchiveOptions) -> Result<(Outcome, Vec<u8>), Failure> {
-        let mut call = self.call(
-            Access::Archive,
-            argv::create(&self.job.spec.repository, options, self.job.places.files),
-        );
+        let mut call = self.call(Access::Archive, argv::create(&self.job.spec.repository, options, self.job.places.files));
         if !options.exclude.is_empty() {
-            call.files
-                .insert(argv::EXCLUDE_FILE.to_owned(), argv::exclude_file(&options.exclude));
+            call.files.insert(argv::EXCLUDE_FILE.to_owned(), argv::exclude_file(&options.exclude));
         }
         self.run(&call, Work::Archive).await
     }
@@ -166,30 +148,18 @@ impl Execution<'_> {
         let same = self.guard.admits(&repository.id);
         self.report.repository_id = Some(repository.id);
         if !same {
-            return Err(outcome::failure(
-                Reason::RepositoryReplaced,
-                &self.target,
-                "noticed only after the archive was made",
-            ));
+            return Err(outcome::failure(Reason::RepositoryReplaced, &self.target, "noticed only after the archive was made"));
         }
         if let Some(stats) = archive.stats {
             self.report.progress = transcript::progress(stats);
         }
         let complete = lacks.is_none();
-        let record = Record {
-            archive: options.name.clone(),
-            id: archive.id.clone(),
-            complete,
-        };
+        let record = Record { archive: options.name.clone(), id: archive.id.clone(), complete };
         // Without the record a lost report costs a second archive; the archive itself is there.
         if let Err(error) = record::write(self.job.places.state_here, &self.job.spec.subject, &record) {
             tracing::warn!(%error, archive = options.name, "cannot record the archive on this node");
         }
-        self.report.archive = Some(ArchiveResult {
-            name: archive.name,
-            id: archive.id,
-            existed: false,
-        });
+        self.report.archive = Some(ArchiveResult { name: archive.name, id: archive.id, existed: false });
         lacks.map_or(Ok(RunPhase::Succeeded), Err)
     }
 
@@ -213,19 +183,13 @@ impl Execution<'_> {
             if let Some(stats) = archive.stats {
                 self.report.progress = transcript::progress(stats);
             }
-            self.report.archive = Some(ArchiveResult {
-                name: archive.name,
-                id: archive.id,
-                existed: true,
-            });
+            self.report.archive = Some(ArchiveResult { name: archive.name, id: archive.id, existed: true });
             return Ok(Some(RunPhase::Succeeded));
         }
         let aside = argv::aside(&options.name, &archive.id);
         let call = self.call(Access::Repository, argv::rename(repository, &options.name, &aside));
-        match self.run(&call, Work::Repository).await?.0 {
-            Outcome::Done => Ok(None),
-            other => Err(self.failure(other)),
-        }
+        let (outcome, _) = self.run(&call, Work::Repository).await?;
+        if outcome == Outcome::Done { Ok(None) } else { Err(self.failure(outcome)) }
     }
 
     /// Makes the repository, or lets somebody else have made it.
@@ -255,14 +219,26 @@ impl Execution<'_> {
 
     async fn restore(&mut self, options: &RestoreOptions) -> Result<RunPhase, Failure> {
         let call = self.call(Access::Restore, argv::extract(&self.job.spec.repository, &options.archive));
-        match self.run(&call, Work::Restore).await?.0 {
-            Outcome::Done => {
-                let progress = &mut self.report.progress;
-                progress.bytes = progress.total_bytes.unwrap_or(progress.bytes);
-                Ok(RunPhase::Succeeded)
-            }
-            other => Err(self.failure(other)),
+        let (outcome, _) = self.run(&call, Work::Restore).await?;
+        if outcome != Outcome::Done {
+            return Err(self.failure(outcome));
         }
+        let progress = &mut self.report.progress;
+        progress.bytes = progress.total_bytes.unwrap_or(progress.bytes);
+        self.restore_top(options).await;
+        Ok(RunPhase::Succeeded)
+    }
+
+    /// The times of the volume's top folder. All files are there by now, so a failure is only told.
+    async fn restore_top(&mut self, options: &RestoreOptions) {
+        let call = self.call(Access::Restore, argv::extract_top(&self.job.spec.repository, &options.archive));
+        let failure = match self.run(&call, Work::Repository).await {
+            Ok((Outcome::Done, _)) => return,
+            Ok((other, _)) => self.failure(other),
+            Err(failure) => failure,
+        };
+        let line = format!("warning: the times of the volume's top folder were not restored: {}", failure.message);
+        transcript::append(&mut self.report.log, vec![transcript::cut(&line, transcript::LINE_BYTES)]);
     }
 
     async fn list(&mut self, options: &ListOptions) -> Result<RunPhase, Failure> {
@@ -300,10 +276,9 @@ impl Execution<'_> {
             Outcome::Failed(failure) | Outcome::Incomplete(failure) => return failure,
             Outcome::Missing if archives_were_here => (Reason::RepositoryVanished, ""),
             Outcome::Missing => (Reason::RepositoryMissing, ""),
-            Outcome::Occupied => (
-                Reason::RepositoryMissing,
-                "but there is something else, or the beginning of one: look at it and remove it",
-            ),
+            Outcome::Occupied => {
+                (Reason::RepositoryMissing, "but there is something else, or the beginning of one: look at it and remove it")
+            }
             Outcome::Locked => (Reason::RepositoryLocked, ""),
             Outcome::ArchiveExists => (Reason::ArchiveNameTaken, ""),
             Outcome::Done => (Reason::BorgFailed, "no answer"),
@@ -312,13 +287,7 @@ impl Execution<'_> {
     }
 
     fn call(&self, access: Access, argv: Vec<String>) -> Call {
-        Call {
-            argv,
-            env: self.env.clone(),
-            files: BTreeMap::new(),
-            access,
-            creates_repository: false,
-        }
+        Call { argv, env: self.env.clone(), files: BTreeMap::new(), access, creates_repository: false }
     }
 
     /// Runs `call` until it got the locks it needs, in short steps: borg alone would look for a lock only once a minute.
@@ -367,9 +336,13 @@ impl Execution<'_> {
                 sender.send_replace(progress);
             }
         };
-        let ended = call::run(call, work, self.launch, &self.stops, &mut on_progress)
+        let state_here = self.job.places.state_here;
+        let forgotten = state::forget_ssh_log(state_here);
+        forgotten.map_err(|error| outcome::failure(Reason::SandboxFailed, &self.target, &format!("{}: {error}", state_here.display())))?;
+        let mut ended = call::run(call, work, self.launch, &self.stops, &mut on_progress)
             .await
             .map_err(|error| outcome::failure(Reason::SandboxFailed, &self.target, &error.to_string()))?;
+        ended.said.take_ssh_log(&state::ssh_log(state_here));
         self.report.borg_seconds += ended.seconds;
         if ended.said.progress != Progress::default() {
             self.report.progress = ended.said.progress;

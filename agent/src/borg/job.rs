@@ -54,7 +54,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            lock_patience: Duration::from_secs(600),
+            lock_patience: Duration::from_mins(10),
             interrupt: Duration::from_secs(20),
             terminate: Duration::from_secs(5),
             connect: Duration::from_secs(20),
@@ -89,17 +89,7 @@ impl Report {
     /// Puts the report into the status of its run; whose run it is and its times are the caller's.
     pub fn write_into(self, status: &mut BorgRunStatus) {
         // Whole, so that a new field is not forgotten.
-        let Self {
-            phase,
-            reason,
-            message,
-            archive,
-            repository_id,
-            archives,
-            log,
-            borg_seconds,
-            progress,
-        } = self;
+        let Self { phase, reason, message, archive, repository_id, archives, log, borg_seconds, progress } = self;
         status.phase = phase;
         status.reason = reason;
         status.message = message;

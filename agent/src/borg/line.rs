@@ -66,17 +66,9 @@ enum Raw {
 /// What `text`, one line without its end, says.
 pub(super) fn parse(text: &str) -> Line {
     match from_json::<Raw>(text) {
-        Ok(Raw::LogMessage { levelname, msgid, message }) => Line::Log {
-            level: levelname,
-            id: msgid,
-            message,
-        },
+        Ok(Raw::LogMessage { levelname, msgid, message }) => Line::Log { level: levelname, id: msgid, message },
         Ok(Raw::ArchiveProgress { sizes }) => Line::Archiving(sizes),
-        Ok(Raw::ProgressPercent {
-            msgid,
-            current: Some(done),
-            total: Some(total),
-        }) => Line::Part { id: msgid, done, total },
+        Ok(Raw::ProgressPercent { msgid, current: Some(done), total: Some(total) }) => Line::Part { id: msgid, done, total },
         Ok(Raw::ProgressPercent { .. } | Raw::Other) => Line::Other,
         Err(_) => Line::Foreign(text.to_owned()),
     }
@@ -129,17 +121,8 @@ mod tests {
 
     #[test]
     fn lines_of_borg() {
-        let log = |level, id: Option<&str>, message: &str| Line::Log {
-            level,
-            id: id.map(str::to_owned),
-            message: message.to_owned(),
-        };
-        let sizes = Sizes {
-            original_size: 10,
-            compressed_size: 8,
-            deduplicated_size: 5,
-            nfiles: 2,
-        };
+        let log = |level, id: Option<&str>, message: &str| Line::Log { level, id: id.map(str::to_owned), message: message.to_owned() };
+        let sizes = Sizes { original_size: 10, compressed_size: 8, deduplicated_size: 5, nfiles: 2 };
         let table = [
             (
                 r#"{"type": "log_message", "time": 1.5, "message": "Repository /r does not exist.", "levelname": "ERROR", "name": "borg.archiver", "msgid": "Repository.DoesNotExist"}"#,
@@ -153,31 +136,15 @@ mod tests {
                 r#"{"original_size": 10, "compressed_size": 8, "deduplicated_size": 5, "nfiles": 2, "path": "a", "time": 1.0, "type": "archive_progress", "finished": false}"#,
                 Line::Archiving(Some(sizes)),
             ),
-            (
-                r#"{"time": 1.0, "type": "archive_progress", "finished": true}"#,
-                Line::Archiving(None),
-            ),
+            (r#"{"time": 1.0, "type": "archive_progress", "finished": true}"#, Line::Archiving(None)),
             (
                 r#"{"message": " 50.0% Extracting: a", "current": 5, "total": 10, "info": ["a"], "operation": 1, "msgid": "extract", "type": "progress_percent", "finished": false, "time": 1.0}"#,
-                Line::Part {
-                    id: Some("extract".to_owned()),
-                    done: 5,
-                    total: 10,
-                },
+                Line::Part { id: Some("extract".to_owned()), done: 5, total: 10 },
             ),
-            (
-                r#"{"operation": 1, "msgid": "cache.commit", "type": "progress_percent", "finished": true, "time": 1.0}"#,
-                Line::Other,
-            ),
-            (
-                r#"{"message": "Saving", "type": "progress_message", "finished": false}"#,
-                Line::Other,
-            ),
+            (r#"{"operation": 1, "msgid": "cache.commit", "type": "progress_percent", "finished": true, "time": 1.0}"#, Line::Other),
+            (r#"{"message": "Saving", "type": "progress_message", "finished": false}"#, Line::Other),
             (r#"{"type": "file_status", "status": "A", "path": "a"}"#, Line::Other),
-            (
-                "Traceback (most recent call last):",
-                Line::Foreign("Traceback (most recent call last):".to_owned()),
-            ),
+            ("Traceback (most recent call last):", Line::Foreign("Traceback (most recent call last):".to_owned())),
             ("", Line::Foreign(String::new())),
             (r#"{"type": "log_message"}"#, Line::Foreign(r#"{"type": "log_message"}"#.to_owned())),
         ];
@@ -197,11 +164,7 @@ mod tests {
             (r"ü\udcff", "ü\u{fffd}"),
         ] {
             let text = format!(r#"{{"type": "log_message", "message": "{name}", "levelname": "WARNING"}}"#);
-            let line = Line::Log {
-                level: Level::Warning,
-                id: None,
-                message: shown.to_owned(),
-            };
+            let line = Line::Log { level: Level::Warning, id: None, message: shown.to_owned() };
             assert_eq!(parse(&text), line, "{name}");
         }
     }

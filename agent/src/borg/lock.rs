@@ -23,10 +23,7 @@ pub(super) struct Holder {
 impl Holder {
     fn parse(name: &str) -> Option<Self> {
         let (host_id, pid) = name.rsplit_once('-')?.0.rsplit_once('.')?;
-        Some(Self {
-            host_id: host_id.to_owned(),
-            pid: pid.to_owned(),
-        })
+        Some(Self { host_id: host_id.to_owned(), pid: pid.to_owned() })
     }
 
     /// For people.
@@ -52,10 +49,7 @@ impl Seen {
     /// Somebody who holds it and is not of `node`, if there is one; else anybody.
     pub(super) fn someone_not_of(&self, host_id: &str) -> Option<&Holder> {
         let node = node_of(host_id);
-        self.holders
-            .iter()
-            .find(|holder| node_of(&holder.host_id) != node)
-            .or_else(|| self.holders.first())
+        self.holders.iter().find(|holder| node_of(&holder.host_id) != node).or_else(|| self.holders.first())
     }
 }
 
@@ -100,10 +94,7 @@ fn look(folder: &Path) -> io::Result<Seen> {
     };
     // Borg itself takes a roster that is no JSON for an empty one.
     let roster: BTreeMap<String, Vec<(String, i64, i64)>> = serde_json::from_str(&roster).unwrap_or_default();
-    seen.holders.extend(roster.into_values().flatten().map(|(host_id, pid, _)| Holder {
-        host_id,
-        pid: pid.to_string(),
-    }));
+    seen.holders.extend(roster.into_values().flatten().map(|(host_id, pid, _)| Holder { host_id, pid: pid.to_string() }));
     Ok(seen)
 }
 
@@ -157,11 +148,7 @@ mod tests {
     fn only_locks_of_this_node_alone_go() {
         let table: [(&[&str], Option<&str>, bool); 8] = [
             (&["node-1@boot1@pid1.77-0"], None, true),
-            (
-                &["node-1@boot2@pid7.77-0"],
-                Some(r#"{"exclusive": [["node-1@boot2@pid7", 77, 0]]}"#),
-                true,
-            ),
+            (&["node-1@boot2@pid7.77-0"], Some(r#"{"exclusive": [["node-1@boot2@pid7", 77, 0]]}"#), true),
             (&[], Some(r#"{"shared": [["node-1@boot1@pid1", 5, 0]]}"#), true),
             (&["node-2@boot1@pid1.77-0"], None, false),
             (&["node-1@boot1@pid1.77-0"], Some(r#"{"shared": [["node-2@b@p", 5, 0]]}"#), false),
@@ -184,10 +171,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         lock(folder.path(), &["node-2@b@p.77-0"], Some(r#"{"shared": [["node-1@b@p", 5, 0]]}"#));
         let seen = clear_repository(folder.path(), ME).unwrap();
-        assert_eq!(
-            seen.someone_not_of(ME).map(Holder::describe).as_deref(),
-            Some("process 77 on node-2")
-        );
+        assert_eq!(seen.someone_not_of(ME).map(Holder::describe).as_deref(), Some("process 77 on node-2"));
     }
 
     #[test]

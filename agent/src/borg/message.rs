@@ -26,7 +26,7 @@ pub(super) struct Target<'a> {
     pub(super) state: &'a str,
 }
 
-impl<'a> Target<'a> {
+impl Target<'_> {
     /// Over the network, not a folder of the node.
     pub(super) fn is_ssh(&self) -> bool {
         self.location.starts_with("ssh://")
@@ -34,10 +34,7 @@ impl<'a> Target<'a> {
 
     /// The id of the repository that borg could not make a security folder for, if that is what it says: see [`super::state`].
     pub(super) fn refused_id<'m>(&self, message: &'m str) -> Option<&'m str> {
-        let (_, after) = message
-            .split_once("[Errno 13]")?
-            .1
-            .split_once(&format!("{}/security/", self.state))?;
+        let (_, after) = message.split_once("[Errno 13]")?.1.split_once(&format!("{}/security/", self.state))?;
         let id = after.split(|c: char| !c.is_ascii_hexdigit()).next()?;
         (id.len() == 64).then_some(id)
     }
@@ -45,14 +42,7 @@ impl<'a> Target<'a> {
 
 /// The sentence for `reason`; `detail` is what borg, ssh or the system said, and may be empty.
 pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> String {
-    let Target {
-        repository,
-        location,
-        secret,
-        archive,
-        expected,
-        state: _,
-    } = *target;
+    let Target { repository, location, secret, archive, expected, state: _ } = *target;
     let expected = expected.unwrap_or("unknown");
     let text = match reason {
         Reason::ConnectionFailed => {

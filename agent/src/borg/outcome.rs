@@ -104,11 +104,7 @@ pub(super) fn stopped(stop: Stop, target: &Target<'_>) -> Failure {
         Stop::Cancelled => (RunPhase::Interrupted, Reason::Interrupted),
         Stop::Deadline => (RunPhase::Failed, Reason::DeadlineExceeded),
     };
-    Failure {
-        phase,
-        reason,
-        message: message::sentence(reason, target, ""),
-    }
+    Failure { phase, reason, message: message::sentence(reason, target, "") }
 }
 
 fn failed(reason: Reason, target: &Target<'_>, detail: &str) -> Outcome {
@@ -117,11 +113,7 @@ fn failed(reason: Reason, target: &Target<'_>, detail: &str) -> Outcome {
 
 /// A failure for `reason`; `detail` is what borg or ssh said.
 pub(super) fn failure(reason: Reason, target: &Target<'_>, detail: &str) -> Failure {
-    Failure {
-        phase: RunPhase::Failed,
-        reason,
-        message: message::sentence(reason, target, detail),
-    }
+    Failure { phase: RunPhase::Failed, reason, message: message::sentence(reason, target, detail) }
 }
 
 /// Exit codes of warnings: 100 a file changed, 101 a pattern matched nothing, 102–107 a file could not be read or written, 108–110 a path

@@ -46,15 +46,8 @@ mod tests {
     #[test]
     fn the_last_one_is_kept_for_each_pvc() {
         let here = tempfile::tempdir().unwrap();
-        let subject = |pvc: &str| Subject {
-            namespace: "shop".to_owned(),
-            pvc: pvc.to_owned(),
-        };
-        let record = |id: &str, complete| Record {
-            archive: "a".to_owned(),
-            id: id.to_owned(),
-            complete,
-        };
+        let subject = |pvc: &str| Subject { namespace: "shop".to_owned(), pvc: pvc.to_owned() };
+        let record = |id: &str, complete| Record { archive: "a".to_owned(), id: id.to_owned(), complete };
         assert_eq!(read(here.path(), &subject("db")), None);
         write(here.path(), &subject("db"), &record("1", false)).unwrap();
         write(here.path(), &subject("db"), &record("2", true)).unwrap();

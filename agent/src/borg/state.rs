@@ -7,9 +7,32 @@
 
 use super::job::Places;
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+/// Name of the file, in the folder of the state, into which ssh writes why there is no connection.
+pub(super) const SSH_LOG: &str = "ssh.log";
+/// Most of it that is read.
+const SSH_LOG_MAX: u64 = 64 << 10;
+
+/// Begins a new log of ssh.
+pub(super) fn forget_ssh_log(state_here: &Path) -> io::Result<()> {
+    match fs::remove_file(state_here.join(SSH_LOG)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// What ssh wrote since then; nothing if it did not.
+pub(super) fn ssh_log(state_here: &Path) -> String {
+    let mut text = Vec::new();
+    let read = fs::File::open(state_here.join(SSH_LOG)).and_then(|file| file.take(SSH_LOG_MAX).read_to_end(&mut text));
+    match read {
+        Ok(_) => String::from_utf8_lossy(&text).into_owned(),
+        Err(_) => String::new(),
+    }
+}
 
 /// Which repository borg may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +43,7 @@ impl Guard {
     pub(super) fn new(expected: Option<&str>) -> Result<Self, String> {
         let Some(id) = expected else { return Ok(Self(None)) };
         let hex = id.len() == 64 && id.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
-        if hex {
-            Ok(Self(Some(id.to_owned())))
-        } else {
-            Err(format!("expectedId {id:?} is no repository id"))
-        }
+        if hex { Ok(Self(Some(id.to_owned()))) } else { Err(format!("expectedId {id:?} is no repository id")) }
     }
 
     /// The id that is expected.
@@ -74,13 +93,7 @@ mod tests {
     fn the_guard_closes_the_security_folder_around_one_id_and_opens_it_again() {
         let here = tempfile::tempdir().unwrap();
         let nowhere = Path::new("/");
-        let places = Places {
-            state: nowhere,
-            state_here: here.path(),
-            files: nowhere,
-            ssh_privatekey: nowhere,
-            known_hosts: nowhere,
-        };
+        let places = Places { state: nowhere, state_here: here.path(), files: nowhere, ssh_privatekey: nowhere, known_hosts: nowhere };
         let id = "0123456789abcdef".repeat(4);
         let guard = Guard::new(Some(&id)).unwrap();
         for _ in 0..2 {

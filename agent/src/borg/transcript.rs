@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 
 /// Lines and bytes a line that `BorgRun.status.log` takes.
 const TAIL_LINES: usize = 20;
-const LINE_BYTES: usize = 1024;
+pub(super) const LINE_BYTES: usize = 1024;
 /// Warnings that are quoted.
 const WARNINGS: usize = 3;
 /// Errors that are looked at; borg logs few.
 const ERRORS: usize = 16;
+const ERROR_BYTES: usize = 64 * 1024;
 
 /// An error that borg logged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(super) struct Transcript {
     errors: Vec<Fault>,
     warnings: Vec<String>,
     warned: u64,
-    quotes: Vec<String>,
+    quote: Option<String>,
     complaint: Option<Reason>,
     sandbox: Option<String>,
     /// The last progress.
@@ -73,17 +74,11 @@ impl Transcript {
             Level::Error | Level::Critical => "error",
         };
         self.keep(shown, message);
-        if let Some(reason) = ssh::complaint(message) {
-            self.complaint.get_or_insert(reason);
-        }
-        if let Some(quote) = ssh::quote(message).filter(|_| self.quotes.len() < ERRORS) {
-            self.quotes.push(cut(quote, LINE_BYTES));
+        if let Some(line) = message.strip_prefix("Remote: ") {
+            self.connection(line);
         }
         match level {
-            Level::Error | Level::Critical if self.errors.len() < ERRORS => self.errors.push(Fault {
-                id,
-                message: message.chars().take(16 * LINE_BYTES).collect(),
-            }),
+            Level::Error | Level::Critical => self.fault_of(id, message),
             Level::Warning if message.starts_with("Remote: ") => {}
             Level::Warning => {
                 self.warned += 1;
@@ -91,18 +86,38 @@ impl Transcript {
                     self.warnings.push(cut(first_line(message), LINE_BYTES));
                 }
             }
-            Level::Debug | Level::Info | Level::Error | Level::Critical => {}
+            Level::Debug | Level::Info => {}
+        }
+    }
+
+    fn fault_of(&mut self, id: Option<String>, message: &str) {
+        if self.errors.len() < ERRORS {
+            let message = cut(message, ERROR_BYTES);
+            self.errors.push(Fault { id, message });
+        }
+    }
+
+    /// Takes ssh's log.
+    pub(super) fn take_ssh_log(&mut self, text: &str) {
+        for line in text.lines() {
+            self.keep("ssh", line.trim());
+            self.connection(line);
+        }
+    }
+
+    fn connection(&mut self, line: &str) {
+        if let Some(reason) = ssh::complaint(line) {
+            self.complaint.get_or_insert(reason);
+        }
+        if let Some(quote) = ssh::quote(line) {
+            self.quote = Some(cut(quote, LINE_BYTES));
         }
     }
 
     /// Each line of a message is a line of the tail: a traceback is one message.
     fn keep(&mut self, level: &str, message: &str) {
         for line in message.lines().filter(|line| !line.trim().is_empty()) {
-            let line = if level.is_empty() {
-                cut(line, LINE_BYTES)
-            } else {
-                cut(&format!("{level}: {line}"), LINE_BYTES)
-            };
+            let line = if level.is_empty() { cut(line, LINE_BYTES) } else { cut(&format!("{level}: {line}"), LINE_BYTES) };
             self.tail.push_back(line);
             if self.tail.len() > TAIL_LINES {
                 self.tail.pop_front();
@@ -122,10 +137,7 @@ impl Transcript {
 
     /// The operating system's error in a traceback, such as `OSError: [Errno 28] No space left on device`.
     pub(super) fn os_error(&self) -> Option<&str> {
-        self.errors
-            .iter()
-            .flat_map(|fault| fault.message.lines())
-            .rfind(|line| line.contains("Error: ") && !line.starts_with(' '))
+        self.errors.iter().flat_map(|fault| fault.message.lines()).rfind(|line| line.contains("Error: ") && !line.starts_with(' '))
     }
 
     /// The first warnings, and how many there were in all.
@@ -140,7 +152,7 @@ impl Transcript {
 
     /// Ssh's last words.
     pub(super) fn quote(&self) -> Option<&str> {
-        self.quotes.last().map(String::as_str)
+        self.quote.as_deref()
     }
 
     /// Which step of the sandbox failed.
@@ -161,12 +173,7 @@ impl Transcript {
 
 /// Borg's totals as the API has them.
 pub(super) fn progress(sizes: Sizes) -> Progress {
-    let Sizes {
-        original_size,
-        compressed_size,
-        deduplicated_size,
-        nfiles,
-    } = sizes;
+    let Sizes { original_size, compressed_size, deduplicated_size, nfiles } = sizes;
     Progress {
         files: nfiles,
         bytes: original_size,
