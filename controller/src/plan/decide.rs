@@ -6,7 +6,7 @@ use crate::config::Annotations;
 use crate::world::{Claim, Past, Space};
 use borgherd_api::due::due;
 use borgherd_api::names::{self, BackupSubject};
-use borgherd_api::policy::{self, ArchiveWhen, Key, Policy};
+use borgherd_api::policy::{self, ArchiveWhen, Key, Origin, Policy};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
@@ -28,8 +28,10 @@ pub struct Planned {
 pub struct Decided {
     /// Expected seconds between backups; none: not scheduled.
     pub interval: Option<f64>,
-    /// What is wrong with its annotations.
+    /// What is wrong with its annotations, so that it is not backed up.
     pub problem: Option<String>,
+    /// What is probably not meant, though nothing stops for it.
+    pub warning: Option<String>,
 }
 
 /// The plan of one namespace.
@@ -57,7 +59,12 @@ pub fn decide(namespace: &str, space: &Space, defaults: &Annotations, now: DateT
     if space.deleting {
         return plan;
     }
-    for group in groups(namespace, space, defaults, &mut plan).into_values() {
+    for (pvc, claim) in &space.claims {
+        warn(&mut plan, pvc, policy::unknown(&claim.annotations, Origin::Pvc).iter().map(ToString::to_string));
+    }
+    let groups = groups(namespace, space, defaults, &mut plan);
+    tell_split_groups(&groups, &mut plan);
+    for group in groups.into_values() {
         let Some(schedule) = &group.policy.schedule else { continue };
         let tz = group.policy.time_zone;
         let interval = schedule.interval(now, tz).map(chrono::Duration::as_seconds_f64);
@@ -79,6 +86,31 @@ pub fn decide(namespace: &str, space: &Space, defaults: &Annotations, now: DateT
     }
     plan
 }
+
+/// Adds to what a person is warned of.
+fn warn(plan: &mut Plan, pvc: &str, warnings: impl Iterator<Item = String>) {
+    for warning in warnings {
+        let told = &mut plan.decided.entry(pvc.to_owned()).or_default().warning;
+        *told = Some(told.take().map_or_else(|| warning.clone(), |before| format!("{before}; {warning}")));
+    }
+}
+
+/// A group whose members have different schedules or zones is cut in parts: allowed, and hardly meant.
+fn tell_split_groups(groups: &Groups<'_>, plan: &mut Plan) {
+    let mut parts: BTreeMap<&String, usize> = BTreeMap::new();
+    for (name, _, _) in groups.keys() {
+        *parts.entry(name).or_default() += 1;
+    }
+    for group in groups.iter().filter(|((name, _, _), _)| parts.get(name).is_some_and(|n| *n > 1)).map(|(_, group)| group) {
+        for (pvc, _) in &group.claims {
+            let told = format!("the PVCs of group {} have different schedules or time zones, so they are not all cut together", group.name);
+            warn(plan, pvc, std::iter::once(told));
+        }
+    }
+}
+
+/// By group (or PVC), schedule and zone.
+type Groups<'a> = BTreeMap<(String, String, String), Group<'a>>;
 
 fn groups<'a>(namespace: &str, space: &'a Space, defaults: &Annotations, plan: &mut Plan) -> BTreeMap<(String, String, String), Group<'a>> {
     let mut groups = BTreeMap::new();
@@ -177,6 +209,18 @@ mod tests {
         assert_eq!(plan.backups.len(), 1);
         let problem = plan.decided["bad"].problem.clone().unwrap();
         assert!(problem.contains("borgherd.dev/schedule") && problem.contains("61 * * * *"), "{problem}");
+    }
+
+    #[test]
+    fn what_is_hardly_meant_is_told_and_stops_nothing() {
+        let typo = claim(OLD, &[("schedule", "@hourly"), ("scheduel", "@daily")]);
+        let one = claim(OLD, &[("schedule", "@hourly"), ("group", "app")]);
+        let other = claim(OLD, &[("schedule", "30 * * * *"), ("group", "app")]);
+        let plan = decide("shop", &space(vec![("a", typo), ("b", one), ("c", other)]), &Annotations::new(), at(NOW));
+        assert_eq!(plan.backups.len(), 3);
+        let told = |pvc: &str| plan.decided[pvc].warning.clone().unwrap_or_default();
+        assert!(told("a").contains("borgherd.dev/scheduel"), "{}", told("a"));
+        assert!(told("b").contains("group app") && told("c").contains("different schedules"), "{}", told("b"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ const LONGEST: Duration = Duration::from_mins(1);
 #[derive(Default)]
 struct Memory {
     due: BTreeMap<DateTime<Utc>, HashSet<String>>,
-    problems: HashMap<(String, String), String>,
+    told: HashMap<(String, String, &'static str), String>,
 }
 
 /// Plans for as long as the process leads.
@@ -104,25 +104,30 @@ async fn create(ctx: &Context, namespace: &str, planned: Planned) -> Result<(), 
     Ok(())
 }
 
-/// An Event for each new wording of a problem, on the PVC that has it.
+/// An Event for each new wording of a problem or warning, on the PVC that has it.
 async fn tell_problems(ctx: &Context, namespace: &str, decided: &BTreeMap<String, Decided>, memory: &mut Memory) {
-    let now: HashMap<&String, &String> = decided.iter().filter_map(|(pvc, d)| Some((pvc, d.problem.as_ref()?))).collect();
-    memory.problems.retain(|(n, pvc), _| n != namespace || now.contains_key(pvc));
-    for (pvc, problem) in now {
-        let key = (namespace.to_owned(), pvc.clone());
-        if memory.problems.get(&key) == Some(problem) {
+    let problems = decided.iter().filter_map(|(pvc, d)| Some((pvc, "Invalid", format!("not backed up: {}", d.problem.as_ref()?))));
+    let warnings = decided.iter().filter_map(|(pvc, d)| Some((pvc, "Suspicious", d.warning.clone()?)));
+    let now: HashMap<(String, String, &'static str), String> =
+        problems.chain(warnings).map(|(pvc, reason, text)| ((namespace.to_owned(), pvc.clone(), reason), text)).collect();
+    memory.told.retain(|key, _| key.0 != namespace || now.contains_key(key));
+    for (key, text) in now {
+        if memory.told.get(&key) == Some(&text) {
             continue;
         }
-        warn!(namespace, pvc, problem, "not backed up: invalid policy");
+        let (_, pvc, reason) = &key;
+        warn!(namespace, pvc, reason, text, "policy");
         let uid = ctx.world().spaces.get(namespace).and_then(|s| s.claims.get(pvc)).map(|c| c.uid.clone());
-        ctx.events.warning(&events::pvc(namespace, pvc, uid.as_deref()), "Plan", "Invalid", &format!("not backed up: {problem}")).await;
-        memory.problems.insert(key, problem.clone());
+        ctx.events.warning(&events::pvc(namespace, pvc, uid.as_deref()), "Plan", reason, &text).await;
+        memory.told.insert(key, text);
     }
 }
 
+/// The texts are in the Events; the metrics need only that there is a problem.
 fn remember(ctx: &Context, namespace: &str, mut decided: BTreeMap<String, Decided>) {
     for entry in decided.values_mut() {
-        entry.problem = entry.problem.take().map(|_| String::new()); // the text is in the Event; the metric needs only that there is one
+        entry.problem = entry.problem.take().map(|_| String::new());
+        entry.warning = None;
     }
     let mut world = ctx.world.write().unwrap_or_else(PoisonError::into_inner);
     if let Some(space) = world.spaces.get_mut(namespace) {
