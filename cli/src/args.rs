@@ -241,10 +241,7 @@ mod tests {
         ] {
             let help = command(Path::new(argv0)).render_help().to_string();
             assert!(help.contains(usage), "{argv0}: {help}");
-            let wrong = command(Path::new(argv0))
-                .try_get_matches_from([argv0, "backup"])
-                .unwrap_err()
-                .to_string();
+            let wrong = command(Path::new(argv0)).try_get_matches_from([argv0, "backup"]).unwrap_err().to_string();
             assert!(wrong.contains(usage), "{argv0}: {wrong}");
         }
     }

@@ -7,7 +7,6 @@ mod report;
 use crate::args;
 use crate::errors::{Exit, Failure};
 use crate::follow::{self, End};
-use crate::output;
 use crate::policy::{self, Inherited};
 use crate::progress::Board;
 use crate::session::Session;
@@ -39,15 +38,13 @@ pub(crate) async fn run(session: &Session, args: &args::Backup) -> Result<(), Fa
     let made = make(session, &order(namespace, &pvcs, !args.no_archive, session.now())).await?;
     let full_name = format!("{namespace}/{}", made.name_any());
     if !args.wait {
-        return session.screen.show(&made, || {
-            format!("backup {full_name} created\nfollow it with: kubectl -n {namespace} get backups -w\n")
-        });
+        return session
+            .screen
+            .show(&made, || format!("backup {full_name} created\nfollow it with: kubectl -n {namespace} get backups -w\n"));
     }
-    output::note(&format!("backup {full_name} created"));
+    session.screen.note(&format!("backup {full_name} created"));
     let ended = wait(session, &made, args.timeout).await?;
-    session
-        .screen
-        .show(&ended, || report::summary(&ended, session.here(), session.screen.colours))?;
+    session.screen.show(&ended, || report::summary(&ended, session.here(), session.screen.colours))?;
     judge(&ended)
 }
 
@@ -84,13 +81,11 @@ fn refuse(pvc: &PersistentVolumeClaim, volume: Option<&PersistentVolume>, inheri
         return Err(Failure::invalid(format!("PVC {full_name} cannot be backed up: it {excluded}")));
     }
     match judged.policy.as_ref().err().and_then(|problems| problems.first()) {
-        Some(problem) => Err(
-            Failure::invalid(format!("PVC {full_name} cannot be backed up: {problem}")).hint(format!(
-                "`borgherd status -n {} {}` shows all annotations in force",
-                pvc.namespace().unwrap_or_default(),
-                pvc.name_any()
-            )),
-        ),
+        Some(problem) => Err(Failure::invalid(format!("PVC {full_name} cannot be backed up: {problem}")).hint(format!(
+            "`borgherd status -n {} {}` shows all annotations in force",
+            pvc.namespace().unwrap_or_default(),
+            pvc.name_any()
+        ))),
         None => Ok(()),
     }
 }
@@ -99,24 +94,11 @@ fn refuse(pvc: &PersistentVolumeClaim, volume: Option<&PersistentVolume>, inheri
 fn order(namespace: &str, pvcs: &[PersistentVolumeClaim], archive: bool, now: DateTime<Utc>) -> Backup {
     let volumes: Vec<String> = pvcs.iter().map(ResourceExt::name_any).collect();
     let uids: Vec<String> = pvcs.iter().filter_map(ResourceExt::uid).collect();
-    let subject = names::BackupSubject {
-        kind: if volumes.len() == 1 { "pvc" } else { "group" },
-        namespace,
-        name: &volumes.join("-"),
-        uids: &uids,
-    };
+    let subject =
+        names::BackupSubject { kind: if volumes.len() == 1 { "pvc" } else { "group" }, namespace, name: &volumes.join("-"), uids: &uids };
     Backup {
-        metadata: ObjectMeta {
-            name: Some(names::backup(subject, now)),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectMeta::default()
-        },
-        spec: BackupSpec {
-            volumes,
-            archive,
-            trigger: Trigger::Manual,
-            scheduled_time: None,
-        },
+        metadata: ObjectMeta { name: Some(names::backup(subject, now)), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+        spec: BackupSpec { volumes, archive, trigger: Trigger::Manual, scheduled_time: None },
         status: None,
     }
 }
@@ -152,11 +134,7 @@ async fn wait(session: &Session, made: &Backup, limit: Option<Duration>) -> Resu
         End::Deleted => Err(Failure::new(Exit::Failed, format!("backup {name} was deleted before its end"))),
         End::TimedOut => {
             let seconds = limit.unwrap_or_default().as_secs();
-            Err(Failure::new(
-                Exit::TimedOut,
-                format!("backup {name} has not ended within {seconds} s; it goes on"),
-            )
-            .hint(goes_on))
+            Err(Failure::new(Exit::TimedOut, format!("backup {name} has not ended within {seconds} s; it goes on")).hint(goes_on))
         }
         End::Stopped => Err(Failure::new(Exit::Interrupted, format!("stopped waiting; backup {name} goes on")).hint(goes_on)),
     }

@@ -2,30 +2,32 @@
 
 use crate::args::{self, Completion, NAME, PLUGIN};
 use crate::errors::Failure;
-use crate::output;
+use crate::output::Screen;
 use clap_complete::{Shell, generate};
 use std::path::Path;
 
 /// Prints the script.
-pub(crate) fn run(args: &Completion) -> Result<(), Failure> {
-    output::print(&script(args.shell))
+pub(crate) fn run(args: &Completion, screen: Screen) -> Result<(), Failure> {
+    screen.print(&script(args.shell))
 }
 
-/// One script for both names. PowerShell takes `using` only at the top, and once.
+/// One script for both names: the plugin's is registered for the same completer, since clap's generators get names with a hyphen
+/// wrong.
 fn script(shell: Shell) -> String {
-    let mut text = String::new();
-    for name in [NAME, PLUGIN] {
-        let mut buffer = Vec::new();
-        generate(shell, &mut args::command(Path::new(NAME)), name, &mut buffer);
-        for line in String::from_utf8_lossy(&buffer).lines() {
-            if line.starts_with("using namespace") && text.contains(line) {
-                continue;
-            }
-            text.push_str(line);
-            text.push('\n');
-        }
+    let mut buffer = Vec::new();
+    generate(shell, &mut args::command(Path::new(NAME)), NAME, &mut buffer);
+    let script = String::from_utf8_lossy(&buffer);
+    match shell {
+        Shell::Bash => format!("{script}\ncomplete -F _{NAME} -o nosort -o bashdefault -o default {PLUGIN}\n"),
+        Shell::Zsh => script
+            .replacen(&format!("#compdef {NAME}"), &format!("#compdef {NAME} {PLUGIN}"), 1)
+            .replace(&format!("compdef _{NAME} {NAME}\n"), &format!("compdef _{NAME} {NAME} {PLUGIN}\n")),
+        Shell::Fish => format!("{script}complete -c {PLUGIN} -w {NAME}\n"),
+        Shell::PowerShell => script.replace(&format!("-CommandName '{NAME}'"), &format!("-CommandName '{NAME}', '{PLUGIN}'")),
+        Shell::Elvish => format!("{script}\nset edit:completion:arg-completer[{PLUGIN}] = $edit:completion:arg-completer[{NAME}]\n"),
+        // clap may learn more shells; they get what it generates.
+        _ => script.into_owned(),
     }
-    text
 }
 
 #[cfg(test)]
@@ -40,8 +42,6 @@ mod tests {
             let script = script(shell);
             assert!(script.contains(PLUGIN) && script.contains("no-archive"), "{shell}");
         }
-        let powershell = script(Shell::PowerShell);
-        assert_eq!(powershell.matches("using namespace System.Management.Automation\n").count(), 1);
     }
 
     #[test]

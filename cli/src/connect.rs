@@ -22,10 +22,7 @@ pub(crate) async fn connect(global: &Global) -> Result<(Client, String), Failure
 }
 
 async fn config(global: &Global) -> Result<Config, Failure> {
-    let options = KubeConfigOptions {
-        context: global.context.clone(),
-        ..KubeConfigOptions::default()
-    };
+    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
     let read = match &global.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
         None => Kubeconfig::read(),

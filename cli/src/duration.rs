@@ -68,36 +68,18 @@ mod tests {
 
     #[test]
     fn what_people_write() {
-        for (text, seconds) in [
-            ("90s", 90),
-            ("30m", 1800),
-            ("2h", 7200),
-            ("1h30m", 5400),
-            ("3d", 259_200),
-            ("1w2d", 777_600),
-            (" 5m ", 300),
-        ] {
+        for (text, seconds) in
+            [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("3d", 259_200), ("1w2d", 777_600), (" 5m ", 300)]
+        {
             assert_eq!(parse(text).unwrap().as_secs(), seconds, "{text}");
         }
     }
 
     #[test]
     fn what_is_no_duration() {
-        for text in [
-            "",
-            "5",
-            "s",
-            "0s",
-            "-5m",
-            "5m1h",
-            "5x",
-            "1.5h",
-            "99999999999999999999s",
-            "18446744073709551615w",
-            "5m5m",
-            "1000y",
-            "5 m",
-        ] {
+        for text in
+            ["", "5", "s", "0s", "-5m", "5m1h", "5x", "1.5h", "99999999999999999999s", "18446744073709551615w", "5m5m", "1000y", "5 m"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }
@@ -123,14 +105,7 @@ mod tests {
 
     #[test]
     fn measured_times() {
-        for (seconds, text) in [
-            (0.0, "0.00 s"),
-            (0.042, "0.04 s"),
-            (1.23, "1.2 s"),
-            (35.4, "35 s"),
-            (150.0, "2m"),
-            (5400.0, "1h30m"),
-        ] {
+        for (seconds, text) in [(0.0, "0.00 s"), (0.042, "0.04 s"), (1.23, "1.2 s"), (35.4, "35 s"), (150.0, "2m"), (5400.0, "1h30m")] {
             assert_eq!(precise(seconds), text);
         }
     }

@@ -57,11 +57,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            message: one_line(&message.into()),
-            hint: None,
-        }
+        Self { exit, message: one_line(&message.into()), hint: None }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -80,11 +76,7 @@ impl Failure {
 
     /// No answer to a request within the time a request may take.
     pub(crate) fn no_answer(attempt: &Attempt, seconds: u64) -> Self {
-        Self::new(
-            Exit::Unreachable,
-            format!("cannot {attempt}: the API server did not answer within {seconds} s"),
-        )
-        .hint(REACH)
+        Self::new(Exit::Unreachable, format!("cannot {attempt}: the API server did not answer within {seconds} s")).hint(REACH)
     }
 
     /// What a request's error means.
@@ -116,6 +108,7 @@ pub(crate) struct Attempt {
     kind: String,
     namespace: Option<String>,
     name: Option<String>,
+    everywhere: bool,
 }
 
 impl Attempt {
@@ -125,11 +118,7 @@ impl Attempt {
         K: Resource<DynamicType = ()>,
     {
         let (plural, group) = (K::plural(&()), K::group(&()));
-        let resource = if group.is_empty() {
-            plural.into_owned()
-        } else {
-            format!("{plural}.{group}")
-        };
+        let resource = if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") };
         Self {
             verb,
             resource,
@@ -137,7 +126,14 @@ impl Attempt {
             kind: K::kind(&()).into_owned(),
             namespace: namespace.map(str::to_owned),
             name: name.map(str::to_owned),
+            everywhere: false,
         }
+    }
+
+    /// In all namespaces at once.
+    pub(crate) fn everywhere(mut self) -> Self {
+        self.everywhere = true;
+        self
     }
 
     fn subject(&self) -> String {
@@ -145,13 +141,18 @@ impl Attempt {
             (Some(namespace), Some(name)) => format!("{} {namespace}/{name}", self.kind),
             (None, Some(name)) => format!("{} {name}", self.kind),
             (Some(namespace), None) => format!("{} in namespace {namespace}", self.resource),
+            (None, None) if self.everywhere => format!("{} in all namespaces", self.resource),
             (None, None) => self.resource.clone(),
         }
     }
 
     /// The question that shows whether the right is missing.
     fn can_i(&self) -> String {
-        let scope = self.namespace.as_ref().map(|n| format!(" -n {n}")).unwrap_or_default();
+        let scope = match &self.namespace {
+            Some(namespace) => format!(" -n {namespace}"),
+            None if self.everywhere => " -A".to_owned(),
+            None => String::new(),
+        };
         format!("kubectl auth can-i {} {}{scope}", self.verb, self.resource)
     }
 }
@@ -164,11 +165,7 @@ impl fmt::Display for Attempt {
 
 fn of_status(attempt: &Attempt, status: &Status) -> Failure {
     match status.code {
-        401 => Failure::new(
-            Exit::Forbidden,
-            format!("cannot {attempt}: the API server does not accept your credentials"),
-        )
-        .hint(LOG_IN),
+        401 => Failure::new(Exit::Forbidden, format!("cannot {attempt}: the API server does not accept your credentials")).hint(LOG_IN),
         403 => forbidden(attempt, status),
         404 => not_found(attempt, status),
         409 if status.is_already_exists() => Failure::new(Exit::Exists, format!("cannot {attempt}: it exists already")),
@@ -183,12 +180,7 @@ fn forbidden(attempt: &Attempt, status: &Status) -> Failure {
     if status.message.contains("denied request") {
         return failure;
     }
-    failure.hint(format!(
-        "ask for a role that allows `{} {}`; `{}` tells whether it does",
-        attempt.verb,
-        attempt.resource,
-        attempt.can_i()
-    ))
+    failure.hint(format!("ask for a role that allows `{} {}`; `{}` tells whether it does", attempt.verb, attempt.resource, attempt.can_i()))
 }
 
 /// The path is unknown (no such kind in this cluster), or the object is (then the answer names it).
@@ -233,10 +225,7 @@ pub(crate) fn is_transient(error: &kube::runtime::watcher::Error) -> bool {
 
 /// What a watch's error means.
 pub(crate) fn of_watch(attempt: &Attempt, error: &kube::runtime::watcher::Error) -> Failure {
-    cause_of_watch(error).map_or_else(
-        || Failure::new(Exit::Failed, format!("cannot {attempt}: {error}")),
-        |e| Failure::of(attempt, e),
-    )
+    cause_of_watch(error).map_or_else(|| Failure::new(Exit::Failed, format!("cannot {attempt}: {error}")), |e| Failure::of(attempt, e))
 }
 
 fn cause_of_watch(error: &kube::runtime::watcher::Error) -> Option<&kube::Error> {
@@ -245,7 +234,8 @@ fn cause_of_watch(error: &kube::runtime::watcher::Error) -> Option<&kube::Error>
 
 /// `text` with its lines joined: answers of servers may hold line breaks.
 fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ")
+    let lines = text.lines().map(|l| l.trim().trim_start_matches("* ")).filter(|l| !l.is_empty());
+    lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ")
 }
 
 #[cfg(test)]
@@ -268,7 +258,7 @@ mod tests {
     #[test]
     fn what_the_api_server_answers_becomes_a_sentence_and_a_code() {
         let create = Attempt::new::<Backup>("create", Some("shop"), Some("data"));
-        let list = Attempt::new::<Backup>("list", None, None);
+        let list = Attempt::new::<Backup>("list", None, None).everywhere();
         let snapshots = Attempt::new::<VolumeSnapshot>("list", Some("shop"), None);
         let get = Attempt::new::<PersistentVolumeClaim>("get", Some("shop"), Some("data"));
         let unknown = json!({"code": 404, "message": "404 page not found", "reason": "Failed to parse error data"});
@@ -278,6 +268,7 @@ mod tests {
             (&create, json!({"code": 403, "reason": "Forbidden", "message": "ValidatingAdmissionPolicy 'hooks' with binding 'hooks' denied request: needs pods/exec"})),
             (&create, unknown.clone()),
             (&list, unknown.clone()),
+            (&list, json!({"code": 403, "reason": "Forbidden", "message": "backups.borgherd.dev is forbidden"})),
             (&snapshots, unknown),
             (&get, json!({"code": 404, "reason": "NotFound", "message": "persistentvolumeclaims \"data\" not found", "details": {"name": "data", "kind": "persistentvolumeclaims"}})),
             (&create, json!({"code": 404, "reason": "NotFound", "message": "namespaces \"shop\" not found", "details": {"name": "shop", "kind": "namespaces"}})),
@@ -296,25 +287,14 @@ mod tests {
         let refused = std::io::Error::other("Connection refused (os error 111)");
         let failure = Failure::of(&attempt, &kube::Error::Service(Box::new(std::io::Error::other(refused))));
         assert_eq!(failure.exit, Exit::Unreachable);
-        assert_eq!(
-            failure.message,
-            "cannot list persistentvolumeclaims: Connection refused (os error 111)"
-        );
+        assert_eq!(failure.message, "cannot list persistentvolumeclaims: Connection refused (os error 111)");
         assert_eq!(Failure::no_answer(&attempt, 30).exit, Exit::Unreachable);
     }
 
     #[test]
     fn a_watch_goes_on_after_what_passes_by_itself_and_ends_after_what_does_not() {
         use kube::runtime::watcher::Error;
-        for (code, goes_on) in [
-            (403, false),
-            (401, false),
-            (404, false),
-            (410, true),
-            (429, true),
-            (500, true),
-            (503, true),
-        ] {
+        for (code, goes_on) in [(403, false), (401, false), (404, false), (410, true), (429, true), (500, true), (503, true)] {
             let error = Error::WatchStartFailed(api(json!({"code": code, "message": "m", "reason": "r"})));
             assert_eq!(is_transient(&error), goes_on, "{code}");
         }

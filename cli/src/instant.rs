@@ -1,10 +1,13 @@
 //! Moments: reading the ones that people write for `--at`, and showing cuts in local time with their age.
 //!
-//! Pure: now and the time zone are arguments. A moment given to the minute or the day means that minute's or day's end, since
+//! Pure: now and the time zone are arguments. A moment of the wall clock means the end of its second, minute or day, since
 //! "the 10:00 backup" was cut some seconds after ten.
 
 use crate::duration;
 use chrono::{DateTime, Days, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+
+/// From the last moment of a second, a minute or a day to its end: cuts may have fractions of a second.
+const LAST: TimeDelta = TimeDelta::milliseconds(1);
 
 /// Now, and where the reader's clock stands at any moment.
 #[derive(Clone, Copy, Debug)]
@@ -82,26 +85,26 @@ fn age(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     now.checked_sub_signed(TimeDelta::from_std(age).ok()?)
 }
 
-/// First and last second of what a wall clock's reading names.
+/// First and last millisecond of what a wall clock's reading names.
 fn wall(text: &str) -> Option<(NaiveDateTime, NaiveDateTime)> {
     if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
         let begin = day.and_time(NaiveTime::MIN);
-        return Some((begin, begin.checked_add_days(Days::new(1))? - TimeDelta::seconds(1)));
+        return Some((begin, begin.checked_add_days(Days::new(1))? - LAST));
     }
     let text = text.replacen('T', " ", 1);
     if let Ok(second) = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S") {
-        return Some((second, second));
+        return Some((second, second + TimeDelta::seconds(1) - LAST));
     }
     let minute = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M").ok()?;
-    Some((minute, minute + TimeDelta::seconds(59)))
+    Some((minute, minute + TimeDelta::minutes(1) - LAST))
 }
 
 fn moment<Z: TimeZone>(wall: NaiveDateTime, zone: &Z) -> Result<DateTime<Utc>, String> {
     match zone.from_local_datetime(&wall) {
         LocalResult::Single(at) | LocalResult::Ambiguous(_, at) => Ok(at.to_utc()),
-        LocalResult::None => Err(format!(
-            "{wall} does not exist in local time, where the clocks went forward; give another time or one with its offset"
-        )),
+        LocalResult::None => {
+            Err(format!("{wall} does not exist in local time, where the clocks went forward; give another time or one with its offset"))
+        }
     }
 }
 
@@ -116,7 +119,7 @@ mod tests {
     }
 
     fn at(text: &str) -> Result<String, String> {
-        parse(text, utc("2026-11-21T12:00:00Z"), &Berlin).map(|t| t.format("%FT%TZ").to_string())
+        parse(text, utc("2026-11-21T12:00:00Z"), &Berlin).map(|t| t.format("%FT%T%.fZ").to_string())
     }
 
     #[test]
@@ -124,18 +127,18 @@ mod tests {
         for (text, expected) in [
             ("2026-11-21T10:00:00Z", "2026-11-21T10:00:00Z"),
             ("2026-11-21T10:00:00+01:00", "2026-11-21T09:00:00Z"),
-            ("2026-11-21 10:00:07", "2026-11-21T09:00:07Z"),
-            ("2026-11-21T10:00:07", "2026-11-21T09:00:07Z"),
-            ("2026-11-21 10:00", "2026-11-21T09:00:59Z"),
-            ("2026-11-20", "2026-11-20T22:59:59Z"),
-            ("2026-11-21", "2026-11-21T22:59:59Z"),
-            ("2026-07-01", "2026-07-01T21:59:59Z"),
+            ("2026-11-21 10:00:07", "2026-11-21T09:00:07.999Z"),
+            ("2026-11-21T10:00:07", "2026-11-21T09:00:07.999Z"),
+            ("2026-11-21 10:00", "2026-11-21T09:00:59.999Z"),
+            ("2026-11-20", "2026-11-20T22:59:59.999Z"),
+            ("2026-11-21", "2026-11-21T22:59:59.999Z"),
+            ("2026-07-01", "2026-07-01T21:59:59.999Z"),
             ("3h", "2026-11-21T09:00:00Z"),
             ("2d ago", "2026-11-19T12:00:00Z"),
             ("1d12h ago", "2026-11-20T00:00:00Z"),
             (" 90m ", "2026-11-21T10:30:00Z"),
             // occurs twice: 00:30Z and 01:30Z
-            ("2026-10-25 02:30:00", "2026-10-25T01:30:00Z"),
+            ("2026-10-25 02:30:00", "2026-10-25T01:30:00.999Z"),
         ] {
             assert_eq!(at(text).as_deref(), Ok(expected), "{text}");
         }
@@ -161,10 +164,7 @@ mod tests {
 
     #[test]
     fn shown_where_the_reader_is() {
-        let here = Here {
-            now: utc("2026-11-21T12:00:00Z"),
-            offset: |_| FixedOffset::east_opt(3600).unwrap(),
-        };
+        let here = Here { now: utc("2026-11-21T12:00:00Z"), offset: |_| FixedOffset::east_opt(3600).unwrap() };
         assert_eq!(here.full(utc("2026-11-21T09:45:03Z")), "2026-11-21 10:45:03 +01:00 (2h14m ago)");
         assert_eq!(here.relative(utc("2026-11-21T14:00:00Z")), "in 2h");
         assert_eq!(here.local(utc("2026-11-20T23:30:00.7Z")), "2026-11-21 00:30:00");
@@ -182,7 +182,7 @@ mod tests {
             let shown = cut.with_timezone(&Berlin).format("%Y-%m-%d %H:%M:%S").to_string();
             let read = parse(&shown, utc("2026-11-21T12:00:00Z"), &Berlin).unwrap();
             // at or after the cut, by no more than the hour that occurs twice
-            proptest::prop_assert!(read >= cut && read - cut <= TimeDelta::hours(1));
+            proptest::prop_assert!(read >= cut && read - cut <= TimeDelta::minutes(61));
         }
     }
 }

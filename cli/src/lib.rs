@@ -37,9 +37,7 @@ use tokio::sync::watch;
 pub fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let argv0 = PathBuf::from(argv.first().cloned().unwrap_or_default());
-    let cli = args::command(&argv0)
-        .try_get_matches_from(argv)
-        .and_then(|m| Cli::from_arg_matches(&m));
+    let cli = args::command(&argv0).try_get_matches_from(argv).and_then(|m| Cli::from_arg_matches(&m));
     let cli = match cli {
         Ok(cli) => cli,
         Err(usage) => return show_usage(&usage),
@@ -65,7 +63,7 @@ fn show_usage(usage: &clap::Error) -> ExitCode {
 
 fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {
     if let Action::Completion(args) = &cli.command {
-        return completion::run(args);
+        return completion::run(args, screen);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -90,7 +88,7 @@ async fn run_in_cluster(cli: Cli, screen: Screen) -> Result<(), Failure> {
         Action::Backup(args) => backup::run(&session, &args).await,
         Action::List(args) => list::run(&session, &args).await,
         Action::Restore(args) => restore::run(&session, &args).await,
-        Action::Completion(args) => completion::run(&args),
+        Action::Completion(args) => completion::run(&args, screen),
     }
 }
 
@@ -108,10 +106,7 @@ fn on_ctrl_c() -> watch::Receiver<bool> {
     stop
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "NO_COLOR and TERM are conventions about the terminal, not configuration"
-)]
+#[allow(clippy::disallowed_methods, reason = "NO_COLOR and TERM are conventions about the terminal, not configuration")]
 fn screen(global: &Global) -> Screen {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     let wanted = set("NO_COLOR").is_none() && set("TERM").is_none_or(|t| t != "dumb");
@@ -120,6 +115,8 @@ fn screen(global: &Global) -> Screen {
         colours: wanted && stdout().is_terminal(),
         bars: stderr().is_terminal(),
         error_colours: wanted && stderr().is_terminal(),
+        out: output::stdout,
+        err: output::stderr,
     }
 }
 

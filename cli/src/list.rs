@@ -62,9 +62,7 @@ pub(crate) async fn run(session: &Session, args: &args::List) -> Result<(), Fail
         return Err(failed.unwrap_or_else(|| nothing(&session.namespace, args)));
     }
     let listing = Listing { items };
-    session.screen.show(&listing, || {
-        render(&listing.items, session.here(), session.screen.format, session.screen.colours)
-    })?;
+    session.screen.show(&listing, || render(&listing.items, session.here(), session.screen.format, session.screen.colours))?;
     // What was found stands on stdout; that it is not all of it must not be missed.
     failed.map_or(Ok(()), Err)
 }
@@ -76,18 +74,9 @@ fn preview(namespace: &str, args: &args::List) -> Restore {
         (false, false) => None,
     };
     Restore {
-        metadata: ObjectMeta {
-            generate_name: Some("list-".to_owned()),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { generate_name: Some("list-".to_owned()), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
         spec: RestoreSpec {
-            source: RestoreSource {
-                pvc: args.pvc.clone(),
-                from,
-                repository: args.repository.clone(),
-                ..RestoreSource::default()
-            },
+            source: RestoreSource { pvc: args.pvc.clone(), from, repository: args.repository.clone(), ..RestoreSource::default() },
             target: None,
             preview: true,
         },
@@ -99,10 +88,7 @@ async fn answer(session: &Session, preview: &Restore, limit: Duration) -> Result
     let is_answered = |r: &Restore| r.status.as_ref().is_some_and(|s| s.phase.is_final());
     match follow::until(session, preview, Some(limit), |_| (), is_answered).await? {
         End::Reached(answered) => Ok(answered.status.unwrap_or_default()),
-        End::Deleted => Err(Failure::new(
-            Exit::Failed,
-            format!("Restore {} was deleted before Borgherd had answered", preview.name_any()),
-        )),
+        End::Deleted => Err(Failure::new(Exit::Failed, format!("Restore {} was deleted before Borgherd had answered", preview.name_any()))),
         End::TimedOut => Err(no_answer(session, limit)),
         End::Stopped => Err(Failure::interrupted()),
     }
@@ -119,10 +105,9 @@ fn no_answer(session: &Session, limit: Duration) -> Failure {
 async fn clean_up(session: &Session, preview: &Restore) {
     let name = preview.name_any();
     if let Err(failure) = session.delete::<Restore>(&session.namespace, &name).await {
-        session.screen.warn(&format!(
-            "{failure}; it can be deleted with `kubectl -n {} delete restores.borgherd.dev {name}`",
-            session.namespace
-        ));
+        session
+            .screen
+            .warn(&format!("{failure}; it can be deleted with `kubectl -n {} delete restores.borgherd.dev {name}`", session.namespace));
     }
 }
 
@@ -133,36 +118,19 @@ fn nothing(namespace: &str, args: &args::List) -> Failure {
         (false, false) => "snapshot or archive",
     };
     let pvc = &args.pvc;
-    Failure::new(Exit::NotFound, format!("there is no {what} of {namespace}/{pvc}")).hint(format!(
-        "`borgherd status -n {namespace} {pvc}` tells whether and when it is backed up; --repository NAME looks elsewhere"
-    ))
+    Failure::new(Exit::NotFound, format!("there is no {what} of {namespace}/{pvc}"))
+        .hint(format!("`borgherd status -n {namespace} {pvc}` tells whether and when it is backed up; --repository NAME looks elsewhere"))
 }
 
 /// Candidates by their cut, newest first. Archives keep a cut to the second, so what was cut within one second is one moment.
 fn merge(candidates: Vec<Candidate>) -> Vec<Moment> {
     let mut moments: BTreeMap<i64, Moment> = BTreeMap::new();
     for candidate in candidates {
-        let Candidate {
-            kind,
-            name,
-            cut,
-            bytes,
-            files,
-            repository,
-        } = candidate;
-        let moment = moments.entry(cut.timestamp()).or_insert_with(|| Moment {
-            cut,
-            snapshot: None,
-            archives: Vec::new(),
-        });
+        let Candidate { kind, name, cut, bytes, files, repository } = candidate;
+        let moment = moments.entry(cut.timestamp()).or_insert_with(|| Moment { cut, snapshot: None, archives: Vec::new() });
         match kind {
             SourceKind::Snapshot => moment.snapshot = Some(Snapshot { name, bytes }),
-            SourceKind::Archive => moment.archives.push(Archive {
-                name,
-                repository,
-                bytes,
-                files,
-            }),
+            SourceKind::Archive => moment.archives.push(Archive { name, repository, bytes, files }),
         }
     }
     moments.into_values().rev().collect()

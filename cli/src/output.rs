@@ -84,9 +84,7 @@ impl<T: Into<String>> From<T> for Cell {
 /// columns that hold numbers.
 pub(crate) fn table(headings: &[&str], right: &[&str], rows: &[Vec<Cell>], colours: bool) -> String {
     let mut plain = Table::new();
-    plain
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    plain.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     plain.set_header(headings);
     for row in rows {
         plain.add_row(row.iter().map(|c| c.text.as_str()));
@@ -101,9 +99,7 @@ pub(crate) fn table(headings: &[&str], right: &[&str], rows: &[Vec<Cell>], colou
     let mut text = String::new();
     for (number, line) in plain.lines().enumerate() {
         let row = number.checked_sub(1).and_then(|n| rows.get(n));
-        let line = row
-            .filter(|_| colours)
-            .map_or_else(|| line.clone(), |row| tinted(&line, row, &widths));
+        let line = row.filter(|_| colours).map_or_else(|| line.clone(), |row| tinted(&line, row, &widths));
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -148,7 +144,7 @@ pub(crate) fn count(number: u64) -> String {
 }
 
 /// Where a command prints to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Screen {
     /// How data is printed.
     pub(crate) format: Format,
@@ -158,6 +154,10 @@ pub(crate) struct Screen {
     pub(crate) bars: bool,
     /// Colours on stderr.
     pub(crate) error_colours: bool,
+    /// Takes results: stdout.
+    pub(crate) out: fn(&str) -> io::Result<()>,
+    /// Takes lines of talk: stderr.
+    pub(crate) err: fn(&str),
 }
 
 impl Screen {
@@ -168,7 +168,15 @@ impl Screen {
             Format::Json => serde_json::to_string_pretty(data).map_err(unprintable)? + "\n",
             Format::Yaml => serde_yaml::to_string(data).map_err(unprintable)?,
         };
-        print(&text)
+        self.print(&text)
+    }
+
+    /// Text to stdout. Who closed the pipe has read enough: no error.
+    pub(crate) fn print(self, text: &str) -> Result<(), Failure> {
+        match (self.out)(text) {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failed, format!("cannot write the output: {e}"))),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether the output is read by people.
@@ -179,24 +187,21 @@ impl Screen {
         }
     }
 
-    /// A line on stderr that begins with `warning:`.
+    /// A line of talk.
+    pub(crate) fn note(self, line: &str) {
+        (self.err)(line);
+    }
+
+    /// A line of talk that begins with `warning:`.
     pub(crate) fn warn(self, text: &str) {
-        note(&format!(
-            "{} {}",
-            paint("warning:", Tone::Warn, self.error_colours),
-            printable(text)
-        ));
+        self.note(&format!("{} {}", paint("warning:", Tone::Warn, self.error_colours), printable(text)));
     }
 
     /// The last words of a command that failed.
     pub(crate) fn fail(self, failure: &Failure) {
-        note(&format!(
-            "{} {}",
-            paint("error:", Tone::Bad, self.error_colours),
-            printable(&failure.message)
-        ));
+        self.note(&format!("{} {}", paint("error:", Tone::Bad, self.error_colours), printable(&failure.message)));
         if let Some(hint) = &failure.hint {
-            note(&format!("       {}", printable(hint)));
+            self.note(&format!("       {}", printable(hint)));
         }
     }
 }
@@ -205,17 +210,15 @@ fn unprintable(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, format!("cannot print the result: {error}"))
 }
 
-/// Text to stdout. Who closed the pipe has read enough: no error.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
+/// [`Screen::out`] of the real program.
+pub(crate) fn stdout(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failed, format!("cannot write the output: {e}"))),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
-/// A line to stderr; when that is gone there is nobody left to tell.
-pub(crate) fn note(line: &str) {
+/// [`Screen::err`] of the real program; when stderr is gone there is nobody left to tell.
+pub(crate) fn stderr(line: &str) {
     writeln!(io::stderr().lock(), "{line}").ok();
 }
 

@@ -52,15 +52,10 @@ async fn namespaces(session: &Session, namespace: Option<&str>) -> Result<BTreeM
             if let (Some(name), true) = (namespace, found.is_empty()) {
                 return Err(Failure::new(Exit::NotFound, format!("there is no namespace {name}")).hint("choose another with -n"));
             }
-            Ok(found
-                .into_iter()
-                .map(|n| (n.name_any(), n.metadata.annotations.unwrap_or_default()))
-                .collect())
+            Ok(found.into_iter().map(|n| (n.name_any(), n.metadata.annotations.unwrap_or_default())).collect())
         }
         Err(failure) if failure.exit == Exit::Forbidden => {
-            session
-                .screen
-                .warn(&format!("{failure}; what PVCs inherit from their namespace is left out"));
+            session.screen.warn(&format!("{failure}; what PVCs inherit from their namespace is left out"));
             Ok(BTreeMap::new())
         }
         Err(failure) => Err(failure),
@@ -78,18 +73,12 @@ async fn defaults(session: &Session) -> Result<Annotations, Failure> {
         Err(failure) if matches!(failure.exit, Exit::Forbidden | Exit::NotFound) => failure.to_string(),
         Err(failure) => return Err(failure),
     };
-    session
-        .screen
-        .warn(&format!("the chart's defaults are unknown and left out: {wrong}"));
+    session.screen.warn(&format!("the chart's defaults are unknown and left out: {wrong}"));
     Ok(Annotations::new())
 }
 
 fn read_defaults(map: &ConfigMap) -> Result<Annotations, String> {
-    let text = map
-        .data
-        .as_ref()
-        .and_then(|d| d.get(DEFAULTS_KEY))
-        .ok_or_else(|| format!("it has no key {DEFAULTS_KEY}"))?;
+    let text = map.data.as_ref().and_then(|d| d.get(DEFAULTS_KEY)).ok_or_else(|| format!("it has no key {DEFAULTS_KEY}"))?;
     serde_json::from_str(text).map_err(|e| format!("{DEFAULTS_KEY} is no JSON object of strings: {e}"))
 }
 
@@ -103,12 +92,7 @@ pub(crate) fn judge(pvc: &PersistentVolumeClaim, pv: Option<&PersistentVolume>, 
     let mut warnings = policy::unknown(pvc.annotations(), Origin::Pvc);
     warnings.extend(policy::unknown(on_namespace, Origin::Namespace));
     warnings.extend(policy::unknown(&inherited.defaults, Origin::Default));
-    Judged {
-        excluded: policy::exclusion(pvc).or_else(|| pv.and_then(policy::exclusion_by_pv)),
-        effective,
-        policy,
-        warnings,
-    }
+    Judged { excluded: policy::exclusion(pvc).or_else(|| pv.and_then(policy::exclusion_by_pv)), effective, policy, warnings }
 }
 
 #[cfg(test)]
@@ -118,10 +102,7 @@ mod tests {
 
     #[test]
     fn defaults_are_a_json_object_of_strings() {
-        let map = |text: &str| ConfigMap {
-            data: Some([(DEFAULTS_KEY.to_owned(), text.to_owned())].into()),
-            ..ConfigMap::default()
-        };
+        let map = |text: &str| ConfigMap { data: Some([(DEFAULTS_KEY.to_owned(), text.to_owned())].into()), ..ConfigMap::default() };
         let read = read_defaults(&map(r#"{"time-zone":"Europe/Berlin"}"#)).unwrap();
         assert_eq!(read.get("time-zone").map(String::as_str), Some("Europe/Berlin"));
         assert!(read_defaults(&map("[]")).unwrap_err().contains(DEFAULTS_KEY));

@@ -37,12 +37,7 @@ pub(crate) fn numbers(progress: Option<Progress>) -> String {
     let bytes = match progress.total_bytes {
         Some(total) if total > 0 => {
             let percent = u128::from(progress.bytes) * 100 / u128::from(total);
-            format!(
-                "{} of {} ({} %)",
-                output::bytes(progress.bytes),
-                output::bytes(total),
-                percent.min(100)
-            )
+            format!("{} of {} ({} %)", output::bytes(progress.bytes), output::bytes(total), percent.min(100))
         }
         Some(_) | None => output::bytes(progress.bytes),
     };
@@ -55,6 +50,7 @@ pub(crate) fn numbers(progress: Option<Progress>) -> String {
 
 /// Draws steps.
 pub(crate) struct Board {
+    screen: Screen,
     bars: Option<MultiProgress>,
     drawn: BTreeMap<String, ProgressBar>,
     said: BTreeMap<String, (String, DateTime<Utc>)>,
@@ -62,11 +58,7 @@ pub(crate) struct Board {
 
 impl Board {
     pub(crate) fn new(screen: Screen) -> Self {
-        Self {
-            bars: screen.bars.then(MultiProgress::new),
-            drawn: BTreeMap::new(),
-            said: BTreeMap::new(),
-        }
+        Self { screen, bars: screen.bars.then(MultiProgress::new), drawn: BTreeMap::new(), said: BTreeMap::new() }
     }
 
     /// Shows where a volume stands at `now`.
@@ -77,7 +69,7 @@ impl Board {
             return;
         }
         if self.is_news(step, now) {
-            output::note(&format!("{}: {}", printable(&step.name), printable(&sentence(step))));
+            self.screen.note(&format!("{}: {}", printable(&step.name), printable(&sentence(step))));
             self.said.insert(step.name.clone(), (step.doing.clone(), now));
         }
     }
@@ -85,8 +77,8 @@ impl Board {
     /// A line above the bars, or just a line.
     pub(crate) fn say(&self, line: &str) {
         match &self.bars {
-            Some(bars) => bars.suspend(|| output::note(line)),
-            None => output::note(line),
+            Some(bars) => bars.suspend(|| self.screen.note(line)),
+            None => self.screen.note(line),
         }
     }
 
@@ -138,19 +130,12 @@ mod tests {
     use super::*;
 
     fn step(doing: &str, numbers: &str) -> Step {
-        Step {
-            name: "data".to_owned(),
-            at: 1,
-            of: 8,
-            doing: doing.to_owned(),
-            numbers: numbers.to_owned(),
-            ended: false,
-        }
+        Step { name: "data".to_owned(), at: 1, of: 8, doing: doing.to_owned(), numbers: numbers.to_owned(), ended: false }
     }
 
     #[test]
     fn without_a_terminal_there_is_a_line_for_each_phase_and_now_and_then_one_with_numbers() {
-        let mut board = Board::new(Screen::default());
+        let mut board = Board::new(crate::testing::screen());
         let begin = DateTime::UNIX_EPOCH;
         let later = |seconds| begin + TimeDelta::seconds(seconds);
         assert!(board.is_news(&step("archiving", "1 file"), begin));
@@ -164,14 +149,7 @@ mod tests {
 
     #[test]
     fn numbers_of_a_run() {
-        let of = |files, bytes, total_bytes| {
-            numbers(Some(Progress {
-                files,
-                bytes,
-                total_bytes,
-                ..Progress::default()
-            }))
-        };
+        let of = |files, bytes, total_bytes| numbers(Some(Progress { files, bytes, total_bytes, ..Progress::default() }));
         assert_eq!(numbers(None), "");
         assert_eq!(of(12_000, 1_200_000_000, None), "12,000 files, 1.2 GB");
         assert_eq!(of(1, 10, Some(0)), "1 file, 10 B");

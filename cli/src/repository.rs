@@ -22,11 +22,7 @@ fn named<'a>(all: &'a [Repository], name: &str) -> Result<&'a Repository, (Reaso
     let found = all.iter().find(|r| r.name_any() == name);
     found.ok_or_else(|| {
         let known: Vec<String> = all.iter().map(Repository::name_any).collect();
-        let known = if known.is_empty() {
-            "there is none at all".to_owned()
-        } else {
-            format!("there are: {}", known.join(", "))
-        };
+        let known = if known.is_empty() { "there is none at all".to_owned() } else { format!("there are: {}", known.join(", ")) };
         (Reason::RepositoryNotFound, format!("there is no Repository {name}; {known}"))
     })
 }
@@ -35,16 +31,10 @@ fn default(all: &[Repository]) -> Result<&Repository, (Reason, String)> {
     let marked: Vec<&Repository> = all.iter().filter(|r| r.spec.default).collect();
     match marked[..] {
         [only] => Ok(only),
-        [] => Err((
-            Reason::RepositoryNotFound,
-            "no Repository is named, and none is marked default".to_owned(),
-        )),
+        [] => Err((Reason::RepositoryNotFound, "no Repository is named, and none is marked default".to_owned())),
         _ => {
             let names: Vec<String> = marked.iter().map(|r| r.name_any()).collect();
-            Err((
-                Reason::RepositoryAmbiguous,
-                format!("more than one Repository is marked default: {}", names.join(", ")),
-            ))
+            Err((Reason::RepositoryAmbiguous, format!("more than one Repository is marked default: {}", names.join(", "))))
         }
     }
 }
@@ -64,11 +54,7 @@ mod tests {
 
     #[test]
     fn by_name_or_the_one_default_if_the_namespace_may() {
-        let (nas, cloud, shop) = (
-            repository("nas", true, &[]),
-            repository("cloud", true, &[]),
-            repository("shop", false, &["shop"]),
-        );
+        let (nas, cloud, shop) = (repository("nas", true, &[]), repository("cloud", true, &[]), repository("shop", false, &["shop"]));
         let chosen = |all: &[Repository], wanted| choose(all, wanted, "wiki").map(Repository::name_any).map_err(|(reason, _)| reason);
         for (all, wanted, expected) in [
             (vec![nas.clone(), shop.clone()], None, Ok("nas".to_owned())),

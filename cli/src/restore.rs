@@ -25,17 +25,13 @@ const CHOICE: Duration = Duration::from_secs(60);
 
 /// Runs `restore`.
 pub(crate) async fn run(session: &Session, args: &args::Restore) -> Result<(), Failure> {
-    let at = args
-        .at
-        .as_deref()
-        .map(|text| instant::parse(text, session.now(), &Local))
-        .transpose();
+    let at = args.at.as_deref().map(|text| instant::parse(text, session.now(), &Local)).transpose();
     let at = at.map_err(|wrong| Failure::invalid(format!("--at: {wrong}")))?;
     let namespace = &session.namespace;
     check(session, args).await?;
     let made = session.create(namespace, &order(namespace, args, at)).await?;
     let full_name = format!("{namespace}/{}", made.name_any());
-    output::note(&format!("restore {full_name} created"));
+    session.screen.note(&format!("restore {full_name} created"));
     let ended = if args.wait {
         let limit = args.timeout;
         let ended = follow_to(session, &made, limit, |s| s.phase.is_final()).await?;
@@ -55,9 +51,7 @@ pub(crate) async fn run(session: &Session, args: &args::Restore) -> Result<(), F
     let status = ended.status.clone().unwrap_or_default();
     let failed = failure(&status, &format!("restore {namespace}/{}", args.pvc));
     if failed.is_none() || !session.screen.for_people() {
-        session
-            .screen
-            .show(&ended, || summary(&status, namespace, &args.to, session.here()))?;
+        session.screen.show(&ended, || summary(&status, namespace, &args.to, session.here()))?;
     }
     failed.map_or(Ok(()), Err)
 }
@@ -71,20 +65,10 @@ async fn check(session: &Session, args: &args::Restore) -> Result<(), Failure> {
         return Err(Failure::invalid(wrong).hint("give another name with --to"));
     }
     if let Some(class) = &args.storage_class {
-        exists(
-            session.find_global::<StorageClass>(class).await,
-            "StorageClass",
-            class,
-            "storageclasses",
-        )?;
+        exists(session.find_global::<StorageClass>(class).await, "StorageClass", class, "storageclasses")?;
     }
     if let Some(repository) = &args.repository {
-        exists(
-            session.find_global::<Repository>(repository).await,
-            "Repository",
-            repository,
-            "repositories.borgherd.dev",
-        )?;
+        exists(session.find_global::<Repository>(repository).await, "Repository", repository, "repositories.borgherd.dev")?;
     }
     Ok(())
 }
@@ -115,11 +99,7 @@ fn name(name: &str) -> Result<(), Failure> {
 fn order(namespace: &str, args: &args::Restore, at: Option<DateTime<Utc>>) -> Restore {
     let prefix: String = args.to.chars().take(50).collect();
     Restore {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{prefix}-")),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { generate_name: Some(format!("{prefix}-")), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
         spec: RestoreSpec {
             source: RestoreSource {
                 pvc: args.pvc.clone(),
@@ -131,11 +111,7 @@ fn order(namespace: &str, args: &args::Restore, at: Option<DateTime<Utc>>) -> Re
                 at,
                 repository: args.repository.clone(),
             },
-            target: Some(RestoreTarget {
-                pvc: args.to.clone(),
-                storage_class: args.storage_class.clone(),
-                size: args.size.clone(),
-            }),
+            target: Some(RestoreTarget { pvc: args.to.clone(), storage_class: args.storage_class.clone(), size: args.size.clone() }),
             preview: false,
         },
         status: None,
@@ -165,20 +141,13 @@ async fn follow_to(
 }
 
 fn reached(end: End<Restore>, name: &str, limit: Option<Duration>) -> Result<Restore, Failure> {
-    let goes_on = format!(
-        "follow it with `kubectl -n {} get restores -w`",
-        name.split('/').next().unwrap_or_default()
-    );
+    let goes_on = format!("follow it with `kubectl -n {} get restores -w`", name.split('/').next().unwrap_or_default());
     match end {
         End::Reached(restore) => Ok(restore),
         End::Deleted => Err(Failure::new(Exit::Failed, format!("restore {name} was deleted before its end"))),
         End::TimedOut => {
             let seconds = limit.unwrap_or_default().as_secs();
-            Err(Failure::new(
-                Exit::TimedOut,
-                format!("restore {name} has not ended within {seconds} s; it goes on"),
-            )
-            .hint(goes_on))
+            Err(Failure::new(Exit::TimedOut, format!("restore {name} has not ended within {seconds} s; it goes on")).hint(goes_on))
         }
         End::Stopped => Err(Failure::new(Exit::Interrupted, format!("stopped waiting; restore {name} goes on")).hint(goes_on)),
     }
@@ -196,11 +165,7 @@ pub(crate) fn failure(status: &RestoreStatus, what: &str) -> Option<Failure> {
         Some(Reason::Invalid | Reason::TargetExists) => Exit::Invalid,
         Some(_) | None => Exit::Failed,
     };
-    let because = if message.is_empty() {
-        reason
-    } else {
-        format!("{reason}: {message}")
-    };
+    let because = if message.is_empty() { reason } else { format!("{reason}: {message}") };
     Some(Failure::new(exit, format!("cannot {what}: {because}")))
 }
 
@@ -234,11 +199,7 @@ fn step(name: &str, status: &RestoreStatus) -> Step {
         RestorePhase::Succeeded => (6, "done".to_owned()),
         RestorePhase::Failed => (6, "failed".to_owned()),
     };
-    let waits = status
-        .reason
-        .filter(|_| !status.phase.is_final())
-        .map(|r| format!(" ({r})"))
-        .unwrap_or_default();
+    let waits = status.reason.filter(|_| !status.phase.is_final()).map(|r| format!(" ({r})")).unwrap_or_default();
     Step {
         name: name.to_owned(),
         at,
@@ -264,11 +225,7 @@ fn summary(status: &RestoreStatus, namespace: &str, to: &str, here: Here) -> Str
         format!(" in {}", crate::duration::precise(seconds))
     });
     let numbers = numbers(status.progress);
-    let numbers = if numbers.is_empty() {
-        String::new()
-    } else {
-        format!(": {numbers}")
-    };
+    let numbers = if numbers.is_empty() { String::new() } else { format!(": {numbers}") };
     format!("restored {namespace}/{to} from {chosen}{}{numbers}\n", took.unwrap_or_default())
 }
 

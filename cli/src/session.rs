@@ -50,10 +50,7 @@ impl Session {
 
     /// For showing moments as of now.
     pub(crate) fn here(&self) -> Here {
-        Here {
-            now: self.now(),
-            offset: self.offset,
-        }
+        Here { now: self.now(), offset: self.offset }
     }
 
     /// Ends with Ctrl-C.
@@ -96,11 +93,11 @@ impl Session {
     where
         K: Readable + Resource<Scope = NamespaceResourceScope>,
     {
-        let api: Api<DeserializeGuard<K>> = match namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        };
-        self.collect(api, namespace).await
+        let attempt = Attempt::new::<K>("list", namespace, None);
+        match namespace {
+            Some(namespace) => self.collect(Api::namespaced(self.client.clone(), namespace), attempt).await,
+            None => self.collect(Api::all(self.client.clone()), attempt.everywhere()).await,
+        }
     }
 
     /// All objects of a kind without namespace.
@@ -108,19 +105,16 @@ impl Session {
     where
         K: Readable + Resource<Scope = ClusterResourceScope>,
     {
-        self.collect(Api::<DeserializeGuard<K>>::all(self.client.clone()), None).await
+        self.collect(Api::all(self.client.clone()), Attempt::new::<K>("list", None, None)).await
     }
 
-    async fn collect<K: Readable>(&self, api: Api<DeserializeGuard<K>>, namespace: Option<&str>) -> Result<Vec<K>, Failure> {
-        let attempt = Attempt::new::<K>("list", namespace, None);
+    async fn collect<K: Readable>(&self, api: Api<DeserializeGuard<K>>, attempt: Attempt) -> Result<Vec<K>, Failure> {
         let all = self.ask(&attempt, api.list(&ListParams::default())).await?;
         let (good, bad): (Vec<_>, Vec<_>) = all.items.into_iter().map(|guard| guard.0).partition(Result::is_ok);
         if let Some(Err(first)) = bad.first() {
             let name = first.metadata.name.as_deref().unwrap_or_default();
             let (kind, number) = (K::kind(&()), bad.len());
-            self.screen.warn(&format!(
-                "{number} {kind} objects cannot be read and are left out, {name} the first: {first}"
-            ));
+            self.screen.warn(&format!("{number} {kind} objects cannot be read and are left out, {name} the first: {first}"));
         }
         Ok(good.into_iter().flatten().collect())
     }
@@ -131,8 +125,7 @@ impl Session {
         K: Readable + Serialize + Resource<Scope = NamespaceResourceScope>,
     {
         let attempt = Attempt::new::<K>("create", Some(namespace), object.meta().name.as_deref());
-        self.ask(&attempt, self.api::<K>(namespace).create(&PostParams::default(), object))
-            .await
+        self.ask(&attempt, self.api::<K>(namespace).create(&PostParams::default(), object)).await
     }
 
     /// Deletes an object of a namespace; it is no error when it is gone. Goes on despite Ctrl-C: it is what cleans up after it.

@@ -21,9 +21,7 @@ struct Report {
 /// Runs `status`.
 pub(crate) async fn run(session: &Session, args: &args::Status) -> Result<(), Failure> {
     let seen = observe::observe(session, args).await?;
-    let report = Report {
-        items: assess::assess(&seen, session.now()),
-    };
+    let report = Report { items: assess::assess(&seen, session.now()) };
     let screen = session.screen;
     let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());
     screen.show(&report, || {
@@ -34,15 +32,7 @@ pub(crate) async fn run(session: &Session, args: &args::Status) -> Result<(), Fa
             return table::none(namespace);
         }
         let wide = screen.format == Format::Wide;
-        table::render(
-            &report.items,
-            session.here(),
-            table::Columns {
-                wide,
-                namespace: namespace.is_none(),
-            },
-            screen.colours,
-        )
+        table::render(&report.items, session.here(), table::Columns { wide, namespace: namespace.is_none() }, screen.colours)
     })
 }
 

@@ -37,11 +37,7 @@ const fn position(phase: VolumePhase) -> u64 {
 
 fn doing(volume: &VolumeStatus, here: Here) -> String {
     let on_node = volume.node.as_ref().map(|n| format!(" on {n}")).unwrap_or_default();
-    let again = if volume.attempt > 1 {
-        format!(", attempt {}", volume.attempt)
-    } else {
-        String::new()
-    };
+    let again = if volume.attempt > 1 { format!(", attempt {}", volume.attempt) } else { String::new() };
     let cut = volume.cut.map(|cut| format!("cut at {}, ", here.local(cut))).unwrap_or_default();
     match volume.phase {
         VolumePhase::Pending => "waiting to be cut".to_owned(),
@@ -79,9 +75,7 @@ pub(super) fn summary(backup: &Backup, here: Here, colours: bool) -> String {
     let status = backup.status.clone().unwrap_or_default();
     let mut text = String::new();
     for volume in &status.volumes {
-        let outcome = volume
-            .outcome
-            .map_or_else(|| "ended".to_owned(), |o| paint(word(o), tone(o), colours));
+        let outcome = volume.outcome.map_or_else(|| "ended".to_owned(), |o| paint(word(o), tone(o), colours));
         text += &format!("{namespace}/{}: {outcome}\n", printable(&volume.pvc));
         for (left, right) in lines(volume, here) {
             text += &format!("  {left:10} {}\n", printable(&right));
@@ -125,15 +119,7 @@ fn sizes(progress: Progress) -> String {
 
 /// `cut 0.3 s, ready 1.2 s, …`: the phases that were measured, in their order.
 fn phases(durations: Durations) -> String {
-    let Durations {
-        cut_visible,
-        cut_to_ready,
-        admission,
-        clone,
-        slot_wait,
-        borg,
-        clean,
-    } = durations;
+    let Durations { cut_visible, cut_to_ready, admission, clone, slot_wait, borg, clean } = durations;
     let phases = [
         ("cut", cut_visible),
         ("ready", cut_to_ready),
@@ -143,9 +129,7 @@ fn phases(durations: Durations) -> String {
         ("borg", borg),
         ("clean", clean),
     ];
-    let told: Vec<String> = phases
-        .into_iter()
-        .filter_map(|(name, seconds)| Some(format!("{name} {}", precise(seconds?.max(0.0)))))
-        .collect();
+    let told: Vec<String> =
+        phases.into_iter().filter_map(|(name, seconds)| Some(format!("{name} {}", precise(seconds?.max(0.0))))).collect();
     told.join(", ")
 }

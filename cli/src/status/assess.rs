@@ -189,13 +189,7 @@ fn settings(judged: &Judged) -> BTreeMap<&'static str, Setting> {
             Origin::Namespace => "namespace",
             Origin::Default => "default",
         };
-        (
-            key.name(),
-            Setting {
-                value: value.clone(),
-                origin,
-            },
-        )
+        (key.name(), Setting { value: value.clone(), origin })
     };
     judged.effective.values.iter().map(setting).collect()
 }
@@ -208,11 +202,7 @@ fn chosen_repository(seen: &Seen, judged: &Judged, namespace: &str) -> Option<Re
     }
     let all = seen.repositories.as_ref()?;
     let chosen = repository::choose(all, policy.repository.as_deref(), namespace);
-    Some(
-        chosen
-            .map(ResourceExt::name_any)
-            .map_err(|(reason, message)| format!("{reason}: {message}")),
-    )
+    Some(chosen.map(ResourceExt::name_any).map_err(|(reason, message)| format!("{reason}: {message}")))
 }
 
 /// The Backups that a PVC was in, newest first.
@@ -228,22 +218,9 @@ fn attempted(backup: &Backup, pvc: &str) -> Attempted {
     let created = time::created(backup).unwrap_or_default();
     let volume = status.volumes.iter().find(|v| v.pvc == pvc).cloned();
     let ended = status.phase.is_final();
-    let VolumeStatus {
-        phase,
-        outcome,
-        reason,
-        message,
-        cut,
-        snapshot,
-        archive,
-        node,
-        progress,
-        ..
-    } = volume.unwrap_or_default();
+    let VolumeStatus { phase, outcome, reason, message, cut, snapshot, archive, node, progress, .. } = volume.unwrap_or_default();
     // What ended before the volume was looked at failed with the reason of the whole.
-    let outcome = outcome
-        .filter(|_| ended || phase == VolumePhase::Finished)
-        .or(ended.then_some(Outcome::Failed));
+    let outcome = outcome.filter(|_| ended || phase == VolumePhase::Finished).or(ended.then_some(Outcome::Failed));
     Attempted {
         name: backup.name_any(),
         time: status.finished_at.or(status.started_at).unwrap_or(created),
@@ -295,10 +272,7 @@ impl Timetable {
 
 /// Namespace, and group or PVC: kept apart, since a group may be called like a PVC.
 fn place(policy: &Policy, pvc: &PersistentVolumeClaim) -> (String, String) {
-    let subject = policy
-        .group
-        .as_ref()
-        .map_or_else(|| format!("pvc/{}", pvc.name_any()), |g| format!("group/{g}"));
+    let subject = policy.group.as_ref().map_or_else(|| format!("pvc/{}", pvc.name_any()), |g| format!("group/{g}"));
     (pvc.namespace().unwrap_or_default(), subject)
 }
 

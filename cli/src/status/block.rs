@@ -19,11 +19,7 @@ pub(crate) fn render(items: &[Item], here: Here, colours: bool) -> String {
 
 fn block(item: &Item, here: Here, colours: bool) -> String {
     let name = paint(&format!("{}/{}", item.namespace, item.pvc), Tone::Plain, colours);
-    let mut text = format!(
-        "{name}: {}{}\n",
-        paint(item.state.word(), tone(item.state), colours),
-        because(item.state)
-    );
+    let mut text = format!("{name}: {}{}\n", paint(item.state.word(), tone(item.state), colours), because(item.state));
     for (left, right, tone) in lines(item, here) {
         text += &format!("  {left:LEFT$} {}\n", paint(&printable(&right), tone, colours));
     }
@@ -111,12 +107,7 @@ fn running(attempt: &Attempted) -> Line {
 
 /// The last success always, the last failure while nothing better has followed, and what else came last.
 fn history(item: &Item, here: Here) -> Vec<Line> {
-    let Item {
-        last_backup,
-        last_success,
-        last_failure,
-        ..
-    } = item;
+    let Item { last_backup, last_success, last_failure, .. } = item;
     let mut lines = Vec::new();
     if let Some(success) = last_success {
         lines.push(("last success", succeeded(success, here), Tone::Good));

@@ -42,15 +42,7 @@ pub(crate) async fn observe(session: &Session, args: &args::Status) -> Result<Se
     )?;
     let pvcs = choose(&neighbours, &args.pvcs, &session.namespace)?;
     let volumes = volumes(session, &pvcs).await?;
-    Ok(Seen {
-        pvcs,
-        neighbours,
-        volumes,
-        inherited,
-        backups,
-        snapshots: snapshots.unwrap_or_default(),
-        repositories,
-    })
+    Ok(Seen { pvcs, neighbours, volumes, inherited, backups, snapshots: snapshots.unwrap_or_default(), repositories })
 }
 
 /// The named ones in the order of their naming, else all.
@@ -67,9 +59,8 @@ fn choose(all: &[PersistentVolumeClaim], names: &[String], namespace: &str) -> R
 
 /// A PVC that does not exist, and where its backups are.
 pub(crate) fn missing(namespace: &str, name: &str) -> Failure {
-    Failure::new(Exit::NotFound, format!("there is no PVC {namespace}/{name}")).hint(format!(
-        "`kubectl -n {namespace} get pvc` lists them; backups of one that is gone: `borgherd list -n {namespace} {name}`"
-    ))
+    Failure::new(Exit::NotFound, format!("there is no PVC {namespace}/{name}"))
+        .hint(format!("`kubectl -n {namespace} get pvc` lists them; backups of one that is gone: `borgherd list -n {namespace} {name}`"))
 }
 
 /// The volumes behind the PVCs: one by one where they are few.

@@ -51,11 +51,7 @@ fn row(item: &Item, here: Here, columns: Columns) -> Vec<Cell> {
         cells.insert(0, item.namespace.clone().into());
     }
     if columns.wide {
-        let archived = if item.policy.contains_key("schedule") {
-            archived(item, columns)
-        } else {
-            String::new()
-        };
+        let archived = if item.policy.contains_key("schedule") { archived(item, columns) } else { String::new() };
         cells.push(archived.into());
         cells.push(item.repository.clone().unwrap_or_default().into());
         cells.push(value(item, "group", columns).into());
@@ -110,10 +106,7 @@ fn note(item: &Item, here: Here) -> String {
         State::Invalid => item.problems.first().cloned().unwrap_or_default(),
         State::Suspended => "borgherd.dev/suspend is true".to_owned(),
         State::Running => item.last_backup.as_ref().map(doing).unwrap_or_default(),
-        State::Overdue => item
-            .due
-            .map(|due| format!("due {}, not begun", here.relative(due)))
-            .unwrap_or_default(),
+        State::Overdue => item.due.map(|due| format!("due {}, not begun", here.relative(due))).unwrap_or_default(),
         State::Failed | State::Incomplete => failure(),
         State::Waiting | State::Ok => item.warnings.first().cloned().unwrap_or_default(),
     }
