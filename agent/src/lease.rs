@@ -5,6 +5,7 @@
 //!
 //! Invariant: one field manager applies the whole Lease each time, so a deleted or damaged one is whole again at the next renewal.
 
+use crate::refusal::words;
 use borgherd_api::{crd::AgentRef, names};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -24,7 +25,7 @@ const REQUEST: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// The API server refuses, or cannot be reached.
-    #[error("renewing the Lease: {0}")]
+    #[error("renewing the Lease: {}", words(.0))]
     Api(#[from] kube::Error),
     /// No answer.
     #[error("renewing the Lease: no answer within {} s", REQUEST.as_secs())]

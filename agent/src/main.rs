@@ -1,10 +1,13 @@
 //! `borgherd-agent`: the processes that the agent's image runs.
 
 use anyhow::Context as _;
-use borgherd_agent::run::{Config, Surroundings, agent};
+use borgherd_agent::run::{Config, READ_TIMEOUT, Surroundings, agent};
 use borgherd_agent::{hold, sandbox, secrets};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Parser)]
 #[command(name = "borgherd-agent", version, about = "Borgherd on a node: runs borg for the volumes that are mounted there.")]
@@ -51,7 +54,7 @@ fn sandboxed() -> ExitCode {
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
     borgherd_runtime::logging::init(!config.log_text);
     let surroundings = Surroundings {
-        client: kube::Client::try_default().await.context("connecting to the API server")?,
+        client: client().await?,
         now: chrono::Utc::now,
         random: rand::make_rng(),
         exe: std::env::current_exe().context("finding this program")?,
@@ -60,4 +63,13 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     };
     agent(config, surroundings).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A connection that has died without a word must not keep the agent waiting for events that never come.
+async fn client() -> anyhow::Result<kube::Client> {
+    let mut config = kube::Config::infer().await.context("finding the API server")?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    kube::Client::try_from(config).context("connecting to the API server")
 }

@@ -5,6 +5,7 @@
 //! cannot turn a success into a failure, nor the reverse.
 
 use super::bounds;
+use crate::refusal::words;
 use borgherd_api::crd::{AgentRef, BorgRun, BorgRunStatus};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
@@ -30,10 +31,10 @@ pub(super) enum WriteError {
         agent: String,
     },
     /// The API server refuses this status: asking again does not help.
-    #[error("the API server refuses the status: {0}")]
+    #[error("the status was refused: {}", words(.0))]
     Refused(#[source] kube::Error),
     /// It may or may not have been written: ask again.
-    #[error("writing the status: {0}")]
+    #[error("writing the status: {}", words(.0))]
     Request(#[source] kube::Error),
     /// It may or may not have been written: ask again.
     #[error("writing the status: no answer within {} s", REQUEST.as_secs())]

@@ -3,9 +3,9 @@
 use super::config::Config;
 use super::context::Context;
 use super::sandboxed::Sandboxed;
-use super::{BEAT, Queue, cache, watch};
+use super::upkeep::{self, Signs};
+use super::{Queue, watch};
 use crate::borg;
-use crate::lease;
 use crate::metrics::Metrics;
 use crate::slot::{Identity, Slots};
 use anyhow::Context as _;
@@ -19,14 +19,7 @@ use rand::{Rng, SeedableRng};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-
-const DAY: Duration = Duration::from_hours(24);
-/// A loop that has not been heard for so many of its periods hangs.
-const MISSED: u32 = 6;
 
 /// What the agent takes from its surroundings.
 pub struct Surroundings {
@@ -52,12 +45,12 @@ pub async fn agent(config: Config, surroundings: Surroundings) -> anyhow::Result
     let (client, grace, cache_age, namespace) = (surroundings.client.clone(), config.grace, config.cache_age, config.namespace.clone());
     let context = Arc::new(context(config, surroundings, &registry)?);
     let health = Health::new();
-    let signs = Arc::new(Signs { health: health.clone(), synced: AtomicBool::new(false) });
+    let signs = Arc::new(Signs::new(health.clone()));
     let finished = CancellationToken::new();
     let serving = tokio::spawn(server.run(registry, health, finished.clone()));
-    tokio::spawn(keep_lease(Arc::clone(&context), Arc::clone(&signs), Api::namespaced(client.clone(), &namespace)));
+    tokio::spawn(upkeep::keep_lease(Arc::clone(&context), Arc::clone(&signs), Api::namespaced(client.clone(), &namespace)));
     if !cache_age.is_zero() {
-        tokio::spawn(sweep_daily(Arc::clone(&context), cache_age));
+        tokio::spawn(upkeep::sweep_daily(Arc::clone(&context), cache_age));
     }
     tracing::info!(node = context.node, slots = context.queue.slots().count(), instance = context.me.instance, "agent runs");
     let runs = watch::run(Arc::clone(&context), client, &namespace, signs.as_ref());
@@ -101,61 +94,4 @@ fn context(config: Config, surroundings: Surroundings, registry: &Registry) -> a
         now,
         stop,
     })
-}
-
-/// What the loops tell the probes. A loop beats whether the API server answers or not: killing the agent would kill its borgs and bring no
-/// API server back. That is what readiness is for: synced once, and the Lease renewed within its duration.
-struct Signs {
-    health: Health,
-    synced: AtomicBool,
-}
-
-impl watch::Signs for Signs {
-    fn beat(&self) {
-        self.health.beat("watch", BEAT * MISSED);
-    }
-
-    fn synced(&self) {
-        self.synced.store(true, Ordering::Relaxed);
-    }
-
-    fn stopping(&self) {
-        self.health.retire("watch");
-        self.health.ready(false);
-    }
-}
-
-/// Renews the Lease until the agent stops; the Lease then expires by itself.
-async fn keep_lease(ctx: Arc<Context>, signs: Arc<Signs>, api: Api<k8s_openapi::api::coordination::v1::Lease>) {
-    let claim = lease::Claim { node: ctx.node.clone(), agent: ctx.me.clone(), slots: ctx.queue.slots().count(), since: (ctx.now)() };
-    let mut tick = tokio::time::interval(lease::EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut renewed: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            () = ctx.stop.cancelled() => break,
-            _ = tick.tick() => {}
-        }
-        signs.health.beat("lease", lease::EVERY * MISSED);
-        match lease::renew(&api, &claim, (ctx.now)()).await {
-            Ok(()) => renewed = Some(Instant::now()),
-            Err(error) => {
-                ctx.metrics.lease_failures.inc();
-                tracing::warn!(%error, "the controller does not see this agent");
-            }
-        }
-        let fresh = renewed.is_some_and(|at| at.elapsed() < lease::DURATION);
-        signs.health.ready(fresh && signs.synced.load(Ordering::Relaxed) && !ctx.stop.is_cancelled());
-    }
-    signs.health.retire("lease");
-}
-
-async fn sweep_daily(ctx: Arc<Context>, age: Duration) {
-    let mut day = tokio::time::interval(DAY);
-    loop {
-        tokio::select! {
-            () = ctx.stop.cancelled() => return,
-            _ = day.tick() => cache::sweep(&ctx, age).await,
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use super::account::{Account, WriteError};
 use super::context::Context;
 use super::{PATIENCE, bounds, next_pause};
+use crate::refusal::words;
 use borgherd_api::Reason;
 use borgherd_api::crd::{BorgRunSpec, BorgRunStatus, RunPhase};
 use chrono::{DateTime, Utc};
@@ -34,8 +35,8 @@ pub(super) async fn conclude(ctx: &Context, mut account: Account, mut status: Bo
                 return;
             }
             Err(WriteError::Refused(error)) => {
-                tracing::error!(%error, "status refused, writing what matters of it");
-                status = reduced(&status, &error.to_string());
+                tracing::error!(error = words(&error), "status refused, writing what matters of it");
+                status = reduced(&status, &words(&error));
             }
             Err(error @ (WriteError::Request(_) | WriteError::Timeout)) => {
                 tracing::warn!(%error, phase = ?status.phase, "its end is not written, trying again");
@@ -45,7 +46,7 @@ pub(super) async fn conclude(ctx: &Context, mut account: Account, mut status: Bo
         sleep(pause).await;
         pause = next_pause(pause);
     }
-    tracing::info!(phase = ?status.phase, reason = ?status.reason, message = status.message, "ended");
+    tracing::info!(phase = ?status.phase, reason = ?status.reason, why = status.message, "ended");
     ctx.metrics.ended(&spec, &status);
     push(ctx, &spec, &status).await;
 }

@@ -37,6 +37,9 @@ pub(crate) struct State {
     faults: VecDeque<Fault>,
     watchers: Vec<UnboundedSender<Value>>,
     pub(crate) requests: Vec<String>,
+    /// As last applied.
+    pub(crate) lease: Option<Value>,
+    pub(crate) is_lease_refused: bool,
     /// Every status that was accepted, oldest first.
     pub(crate) written: Vec<BorgRunStatus>,
 }
@@ -139,6 +142,11 @@ impl Fake {
             }
             ("GET", [.., "borgruns", name]) => state.runs.get(*name).map_or_else(not_found, |run| json_response(&json!(run))),
             ("PUT", [.., "borgruns", name, "status"]) => write(&mut state, name, serde_json::from_slice(body).unwrap()),
+            ("PATCH", [.., "leases", "agent-n1"]) if state.is_lease_refused => refusal(503, "ServiceUnavailable"),
+            ("PATCH", [.., "leases", "agent-n1"]) => {
+                state.lease = Some(serde_json::from_slice(body).unwrap());
+                Response::new(full(body.clone()))
+            }
             _ => unreachable!("{method} {uri}"),
         }
     }
@@ -183,8 +191,11 @@ fn write(state: &mut State, name: &str, wanted: BorgRun) -> Response<Answer> {
 }
 
 fn json_response(body: &Value) -> Response<Answer> {
-    let body = Full::new(Bytes::from(body.to_string()));
-    Response::new(body.map_err(|never| match never {}).boxed_unsync())
+    Response::new(full(Bytes::from(body.to_string())))
+}
+
+fn full(body: Bytes) -> Answer {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn not_found() -> Response<Answer> {

@@ -20,6 +20,7 @@ mod secret;
 mod task;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod watch;
 mod work;
 
@@ -28,7 +29,7 @@ pub use config::Config;
 pub use context::{Context, Folders};
 pub use queue::Queue;
 pub use sandboxed::Sandboxed;
-pub use watch::{BEAT, Signs, WatchError, run};
+pub use watch::{BEAT, READ_TIMEOUT, Signs, WatchError, run};
 pub use work::{Order, Work};
 
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: they are never logged and never written to a disk of the node.
 
+use crate::refusal::words;
 use crate::sandbox::Secrets;
 use borgherd_api::Reason;
 use borgherd_api::crd::{Encryption, RunRepository};
@@ -47,7 +48,7 @@ pub(super) enum SecretError {
         message: String,
     },
     /// The API server did not tell; asking again may help.
-    #[error("reading Secret {name}: {error}")]
+    #[error("reading Secret {name}: {}", words(.error))]
     Request {
         /// Of the Secret.
         name: String,
@@ -89,7 +90,7 @@ fn classify(name: &str, namespace: &str, error: kube::Error) -> SecretError {
     let code = if let kube::Error::Api(status) = &error { status.code } else { 0 };
     match code {
         404 => SecretError::NotFound { name, namespace: namespace.to_owned() },
-        403 => SecretError::Forbidden { name, message: error.to_string() },
+        403 => SecretError::Forbidden { name, message: words(&error) },
         _ => SecretError::Request { name, error },
     }
 }

@@ -12,6 +12,7 @@ use super::secret::{self, SecretError};
 use super::work::Order;
 use super::{PATIENCE, next_pause};
 use crate::metrics::Part;
+use crate::refusal::words;
 use crate::sandbox::Secrets;
 use crate::slot::{RepositoryLock, Slot, SlotError};
 use crate::volume;
@@ -148,7 +149,7 @@ impl Task<'_> {
                 Some(Ok(())) => return Ok(()),
                 // which of the two it was
                 None => self.within(std::future::pending::<()>()).await?,
-                Some(Err(WriteError::Refused(error))) => return Err(End::failed(Reason::Invalid, &error)),
+                Some(Err(WriteError::Refused(error))) => return Err(End::failed(Reason::Invalid, &words(&error))),
                 Some(Err(error)) if !error.may_pass() => return Err(End::NotOurs(error)),
                 Some(Err(error)) => {
                     self.ctx.metrics.status_failures.inc();

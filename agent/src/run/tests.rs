@@ -13,6 +13,7 @@ use borgherd_api::crd::{AgentRef, BorgRun, BorgRunStatus, Operation, Progress, R
 use chrono::Utc;
 use futures::future::BoxFuture;
 use kube::ResourceExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,7 +32,7 @@ impl watch::Signs for NoSigns {
 
 /// Stands for borg. Whether it ends by itself or only when cancelled.
 #[derive(Clone, Default)]
-struct Script {
+pub(super) struct Script {
     until_cancelled: bool,
     started: Arc<AtomicUsize>,
     order: Arc<Mutex<Vec<String>>>,
@@ -103,12 +104,11 @@ fn start(fake: &Fake, script: Script) -> Agent {
     start_in(Arc::new(tempfile::tempdir().unwrap()), fake, script)
 }
 
-fn start_in(dir: Arc<tempfile::TempDir>, fake: &Fake, script: Script) -> Agent {
-    let client = fake.client();
-    let (runs, secrets) = Context::apis(&client, "borgherd");
-    let folders = Folders { pods: dir.path().join("pods"), own: dir.path().join("own") };
+pub(super) fn context(dir: &Path, fake: &Fake, script: &Script) -> Arc<Context> {
+    let (runs, secrets) = Context::apis(&fake.client(), "borgherd");
+    let folders = Folders { pods: dir.join("pods"), own: dir.join("own") };
     std::fs::create_dir_all(&folders.pods).unwrap();
-    let ctx = Arc::new(Context {
+    Arc::new(Context {
         me: me(),
         node: "n1".to_owned(),
         runs,
@@ -122,7 +122,11 @@ fn start_in(dir: Arc<tempfile::TempDir>, fake: &Fake, script: Script) -> Agent {
         gateway: None,
         now: Utc::now,
         stop: CancellationToken::new(),
-    });
+    })
+}
+
+fn start_in(dir: Arc<tempfile::TempDir>, fake: &Fake, script: Script) -> Agent {
+    let (client, ctx) = (fake.client(), context(dir.path(), fake, &script));
     let shared = Arc::clone(&ctx);
     let watching = tokio::spawn(async move { watch::run(shared, client, "borgherd", &NO_SIGNS).await });
     Agent { fake: fake.clone(), script, ctx, watching, dir }

@@ -6,6 +6,7 @@
 use super::context::Context;
 use super::decide::{Action, Seen, decide};
 use super::{recover, task};
+use crate::refusal::words_of_watch;
 use borgherd_api::crd::BorgRun;
 use futures::TryStreamExt;
 use kube::core::DeserializeGuard;
@@ -21,6 +22,11 @@ use tracing::Instrument;
 
 /// How often the loop shows that it lives when nothing happens.
 pub const BEAT: Duration = Duration::from_secs(5);
+
+/// One watch lasts so long; then it begins anew, which finds out whether its connection still lives.
+const WATCH_SECONDS: u32 = 120;
+/// A connection to the API server on which nothing was read for so long is dead.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 30);
 
 /// Why watching ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +52,7 @@ pub trait Signs: Send {
 /// Watch and work until the agent is to stop and all tasks have ended.
 pub async fn run(ctx: Arc<Context>, client: Client, namespace: &str, signs: &impl Signs) -> Result<(), WatchError> {
     let runs: Api<DeserializeGuard<BorgRun>> = Api::namespaced(client, namespace);
-    let config = watcher::Config::default().fields(&format!("spec.node={}", ctx.node));
+    let config = watcher::Config::default().fields(&format!("spec.node={}", ctx.node)).timeout(WATCH_SECONDS);
     let mut events = std::pin::pin!(watch(runs, config).default_backoff());
     let mut beat = tokio::time::interval(BEAT);
     let mut tasks = Tasks::new(ctx);
@@ -59,7 +65,7 @@ pub async fn run(ctx: Arc<Context>, client: Client, namespace: &str, signs: &imp
             event = events.try_next() => match event {
                 Ok(Some(event)) => if tasks.see(event) { signs.synced() },
                 Ok(None) => return Err(WatchError::Ended),
-                Err(error) => tracing::warn!(%error, "watching BorgRuns, trying again"),
+                Err(error) => tracing::warn!(error = words_of_watch(&error), "watching BorgRuns, trying again"),
             },
         }
     }
