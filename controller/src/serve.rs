@@ -75,7 +75,7 @@ async fn lead(
 ) -> anyhow::Result<()> {
     let (backups_tx, backups_rx) = unbounded_channel();
     let (restores_tx, restores_rx) = unbounded_channel();
-    let touch = Touch { backups: backups_tx, restores: restores_tx };
+    let touch = Touch { backups: backups_tx, restores: restores_tx, repositories: Arc::new(Notify::new()) };
     let stores = Stores::start(&client, &config, &touch);
     let feeds = plan::start(&client, &config, &world).await.context("reading PVCs, namespaces and snapshots")?;
     let deleted = Arc::new(Notify::new());
@@ -116,6 +116,7 @@ async fn lead(
         () = restores_led => anyhow::bail!("the watch of Restores has ended"),
         () = plan::run(Arc::clone(&ctx), feeds.dirty, beat) => anyhow::bail!("the planner has ended"),
         never = declared => match never {},
+        never = repository::status::keep(&ctx) => match never {},
         ended = sweep(Arc::clone(&ctx), owners) => ended.context("watching Backups and Restores"),
     }
 }
@@ -158,6 +159,10 @@ async fn adopt(ctx: &Context) -> Result<(), kube::Error> {
             };
             ctx.admission.adopt(ticket, request);
         }
+    }
+    let restores: Vec<Restore> = Api::all(ctx.client.clone()).list(&kube::api::ListParams::default()).await?.items;
+    for restore in &restores {
+        restore::apply::Work::new(ctx, restore).adopt();
     }
     Ok(())
 }

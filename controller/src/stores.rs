@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
@@ -26,11 +27,16 @@ pub struct Touch {
     pub backups: UnboundedSender<ObjectRef<Backup>>,
     /// Restores.
     pub restores: UnboundedSender<ObjectRef<Restore>>,
+    /// Whoever keeps the status of the Repositories.
+    pub repositories: Arc<Notify>,
 }
 
 impl Touch {
     /// Wakes the owner that the annotation names. The receivers live as long as the process; a closed one is shutdown.
-    fn owner_of(&self, object: &impl ResourceExt) {
+    fn owner_of<K: Lookup<DynamicType = ()> + ResourceExt>(&self, object: &K) {
+        if <K as Lookup>::kind(&()) == "Repository" {
+            self.repositories.notify_one();
+        }
         let Some(owner) = object.annotations().get(OWNER) else { return };
         let mut parts = owner.splitn(3, '/');
         let (Some(kind), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else {

@@ -4,6 +4,7 @@
 
 pub mod declared;
 pub mod record;
+pub mod status;
 
 use borgherd_api::Reason;
 use borgherd_api::crd::{Repository, RepositorySpec};

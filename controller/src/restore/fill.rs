@@ -5,7 +5,7 @@ use super::handover::{self, Handed, Handover};
 use crate::admission::{Answer, Request};
 use crate::error::{Doing, Error};
 use crate::expose::{self, Exposed, clean, objects};
-use crate::repository::Unusable;
+use crate::repository::{Chosen, Unusable};
 use borgherd_api::Reason;
 use borgherd_api::crd::{
     BorgRun, Operation, RestoreOptions, RestorePhase, RestoreStatus, RestoreTarget, RunVolume, SourceKind, VolumeFacts,
@@ -17,6 +17,30 @@ use kube::api::{Api, PostParams};
 use serde_json::json;
 
 impl Work<'_> {
+    /// What the ledger is asked for.
+    fn request(&self, status: &RestoreStatus, chosen: &Chosen, class: Option<String>) -> Request {
+        Request {
+            owner: (self.owner.namespace.clone(), self.owner.name.clone()),
+            restore: true,
+            namespace: self.owner.namespace.clone(),
+            cut: status.started_at.unwrap_or(self.now),
+            repository: chosen.name.clone(),
+            max_concurrent: chosen.spec.max_concurrent.and_then(|n| usize::try_from(n).ok()),
+            location: chosen.location.clone(),
+            class,
+        }
+    }
+
+    /// What an earlier process had admitted keeps its place.
+    pub fn adopt(&self) {
+        let status = self.restore.status.clone().unwrap_or_default();
+        let admitted = matches!(status.phase, RestorePhase::Preparing | RestorePhase::Queued | RestorePhase::Extracting);
+        if let (true, Ok(chosen)) = (admitted, self.repository()) {
+            let class = self.shape(&status).ok().and_then(|(_, class, _)| class);
+            self.ctx.admission.adopt(self.ticket(), self.request(&status, &chosen, class));
+        }
+    }
+
     pub(super) fn target(&self) -> RestoreTarget {
         self.restore.spec.target.clone().unwrap_or_default()
     }
@@ -39,16 +63,7 @@ impl Work<'_> {
             (Err(unusable), _) | (_, Err(unusable)) => return Ok(self.refused(status, unusable)),
         };
         let (size, class, facts) = shape;
-        let request = Request {
-            owner: (self.owner.namespace.clone(), self.owner.name.clone()),
-            restore: true,
-            namespace: self.owner.namespace.clone(),
-            cut: status.started_at.unwrap_or(self.now),
-            repository: chosen.name,
-            max_concurrent: chosen.spec.max_concurrent.and_then(|n| usize::try_from(n).ok()),
-            location: chosen.location.clone(),
-            class: class.clone(),
-        };
+        let request = self.request(status, &chosen, class.clone());
         let (answer, woken) = self.ctx.admission.ask(&self.ticket(), &request, self.ctx.capacity());
         self.ctx.wake(&woken);
         let waits = |reason: Reason, message: String| RestoreStatus { reason: Some(reason), message: Some(message), ..status.clone() };
