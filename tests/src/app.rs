@@ -25,12 +25,7 @@ pub struct App {
 impl App {
     /// A pod without volumes that does nothing.
     pub fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            mounts: Vec::new(),
-            script: "exec sleep infinity".into(),
-            node: None,
-        }
+        Self { name: name.into(), mounts: Vec::new(), script: "exec sleep infinity".into(), node: None }
     }
 
     /// Mounts a PVC.
@@ -62,12 +57,7 @@ impl App {
     }
 
     fn manifest(&self, image: &str) -> Value {
-        let Self {
-            name,
-            mounts,
-            script,
-            node,
-        } = self;
+        let Self { name, mounts, script, node } = self;
         let volumes: Vec<Value> = mounts
             .iter()
             .enumerate()
@@ -75,11 +65,8 @@ impl App {
                 json!({ "name": format!("v{i}"), "persistentVolumeClaim": { "claimName": pvc, "readOnly": read_only } })
             })
             .collect();
-        let places: Vec<Value> = mounts
-            .iter()
-            .enumerate()
-            .map(|(i, (_, path, _))| json!({ "name": format!("v{i}"), "mountPath": path }))
-            .collect();
+        let places: Vec<Value> =
+            mounts.iter().enumerate().map(|(i, (_, path, _))| json!({ "name": format!("v{i}"), "mountPath": path })).collect();
         let mut selector = json!({});
         if let Some(node) = node {
             selector["kubernetes.io/hostname"] = node.as_str().into();

@@ -23,26 +23,16 @@ impl World {
 
     /// The same; without `archive`, snapshots only.
     pub async fn backup_as(&self, pvcs: &[&str], archive: bool) -> Result<String> {
-        let spec = BackupSpec {
-            volumes: pvcs.iter().map(|&p| p.to_owned()).collect(),
-            archive,
-            trigger: Trigger::Manual,
-            scheduled_time: None,
-        };
-        self.create_named(&Backup {
-            metadata: generated("manual-"),
-            spec,
-            status: None,
-        })
-        .await
+        let spec =
+            BackupSpec { volumes: pvcs.iter().map(|&p| p.to_owned()).collect(), archive, trigger: Trigger::Manual, scheduled_time: None };
+        self.create_named(&Backup { metadata: generated("manual-"), spec, status: None }).await
     }
 
     /// Waits until a Backup is over, however it ended.
     pub async fn backup_ended(&self, name: &str) -> Result<Backup> {
         let api = self.api();
-        let over = until(&api, name, "is over", END, |b: Option<&Backup>| {
-            b.and_then(|b| b.status.as_ref()).is_some_and(|s| s.phase.is_final())
-        });
+        let over =
+            until(&api, name, "is over", END, |b: Option<&Backup>| b.and_then(|b| b.status.as_ref()).is_some_and(|s| s.phase.is_final()));
         over.await?.context("over and yet absent")
     }
 
@@ -79,9 +69,7 @@ impl World {
     pub async fn volume_until(&self, name: &str, pvc: &str, what: &str, holds: impl Fn(&VolumeStatus) -> bool) -> Result<VolumeStatus> {
         let of = |b: &Backup| b.status.as_ref()?.volumes.iter().find(|v| v.pvc == pvc).cloned();
         let api = self.api();
-        let seen = until(&api, name, what, END, |b: Option<&Backup>| {
-            b.and_then(of).is_some_and(|v| holds(&v))
-        });
+        let seen = until(&api, name, what, END, |b: Option<&Backup>| b.and_then(of).is_some_and(|v| holds(&v)));
         seen.await?.as_ref().and_then(of).context("seen and yet absent")
     }
 
@@ -94,35 +82,21 @@ impl World {
 
     /// Asks for a restore into a new PVC; returns the Restore's name.
     pub async fn restore(&self, source: RestoreSource, target: &str) -> Result<String> {
-        let target = RestoreTarget {
-            pvc: target.into(),
-            storage_class: None,
-            size: None,
-        };
+        let target = RestoreTarget { pvc: target.into(), storage_class: None, size: None };
         self.restore_as(source, Some(target)).await
     }
 
     /// The same with everything given; without target: a preview.
     pub async fn restore_as(&self, source: RestoreSource, target: Option<RestoreTarget>) -> Result<String> {
-        let spec = RestoreSpec {
-            source,
-            preview: target.is_none(),
-            target,
-        };
-        self.create_named(&Restore {
-            metadata: generated("restore-"),
-            spec,
-            status: None,
-        })
-        .await
+        let spec = RestoreSpec { source, preview: target.is_none(), target };
+        self.create_named(&Restore { metadata: generated("restore-"), spec, status: None }).await
     }
 
     /// Waits until a Restore is over, however it ended.
     pub async fn restore_ended(&self, name: &str) -> Result<Restore> {
         let api = self.api();
-        let over = until(&api, name, "is over", END, |r: Option<&Restore>| {
-            r.and_then(|r| r.status.as_ref()).is_some_and(|s| s.phase.is_final())
-        });
+        let over =
+            until(&api, name, "is over", END, |r: Option<&Restore>| r.and_then(|r| r.status.as_ref()).is_some_and(|s| s.phase.is_final()));
         over.await?.context("over and yet absent")
     }
 
@@ -133,12 +107,7 @@ impl World {
         if status.phase == RestorePhase::Succeeded {
             return Ok(restore);
         }
-        bail!(
-            "Restore {name} ended as {:?}: {:?} {}",
-            status.phase,
-            status.reason,
-            status.message.unwrap_or_default()
-        )
+        bail!("Restore {name} ended as {:?}: {:?} {}", status.phase, status.reason, status.message.unwrap_or_default())
     }
 
     /// Waits until a Restore has failed for `reason`, and returns its message.
@@ -156,10 +125,7 @@ impl World {
 
     /// Everything that could be restored of a PVC, newest first: what `borgherd list` shows.
     pub async fn candidates(&self, pvc: &str) -> Result<Vec<Candidate>> {
-        let source = RestoreSource {
-            pvc: pvc.into(),
-            ..RestoreSource::default()
-        };
+        let source = RestoreSource { pvc: pvc.into(), ..RestoreSource::default() };
         let name = self.restore_as(source, None).await?;
         let restore = self.restore_succeeded(&name).await?;
         Ok(restore.status.unwrap_or_default().candidates)
@@ -176,8 +142,5 @@ impl World {
 }
 
 fn generated(prefix: &str) -> ObjectMeta {
-    ObjectMeta {
-        generate_name: Some(prefix.into()),
-        ..ObjectMeta::default()
-    }
+    ObjectMeta { generate_name: Some(prefix.into()), ..ObjectMeta::default() }
 }

@@ -22,13 +22,7 @@ pub struct Claim {
 impl Claim {
     /// 1 GiB of the default class, ReadWriteOnce.
     pub fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            size: "1Gi".into(),
-            class: None,
-            mode: "ReadWriteOnce".into(),
-            annotations: BTreeMap::new(),
-        }
+        Self { name: name.into(), size: "1Gi".into(), class: None, mode: "ReadWriteOnce".into(), annotations: BTreeMap::new() }
     }
 
     /// Size, a quantity.
@@ -63,13 +57,7 @@ impl Claim {
 impl World {
     /// Makes a PVC in the test's namespace, or changes its annotations.
     pub async fn claim(&self, claim: Claim) -> Result<PersistentVolumeClaim> {
-        let Claim {
-            name,
-            size,
-            class,
-            mode,
-            annotations,
-        } = claim;
+        let Claim { name, size, class, mode, annotations } = claim;
         let mut spec = json!({ "accessModes": [mode], "resources": { "requests": { "storage": size } } });
         if let Some(class) = class {
             spec["storageClassName"] = class.into();
@@ -79,19 +67,15 @@ impl World {
             "metadata": { "name": name, "annotations": annotations }, "spec": spec,
         });
         let params = PatchParams::apply("borgherd-e2e").force();
-        self.api()
-            .patch(&name, &params, &Patch::Apply(object))
-            .await
-            .with_context(|| format!("make PVC {name}"))
+        self.api().patch(&name, &params, &Patch::Apply(object)).await.with_context(|| format!("make PVC {name}"))
     }
 
     /// Waits until a PVC is bound.
     pub async fn bound(&self, pvc: &str) -> Result<PersistentVolumeClaim> {
         let phase = |p: &PersistentVolumeClaim| p.status.as_ref().and_then(|s| s.phase.clone());
         let api = self.api();
-        let bound = until(&api, pvc, "is bound", DEADLINE, |p: Option<&PersistentVolumeClaim>| {
-            p.and_then(phase).as_deref() == Some("Bound")
-        });
+        let bound =
+            until(&api, pvc, "is bound", DEADLINE, |p: Option<&PersistentVolumeClaim>| p.and_then(phase).as_deref() == Some("Bound"));
         bound.await?.context("bound and yet absent")
     }
 }

@@ -26,12 +26,7 @@ pub(crate) async fn write(world: &World, error: &anyhow::Error) -> PathBuf {
     objects(&folder, "borgherd-pods.yaml", &world.api_own::<Pod>()).await;
     objects(&folder, "borgherd-events.yaml", &world.api_own::<Event>()).await;
     objects(&folder, "borgherd-volumes-pods.yaml", &world.api_volumes::<Pod>()).await;
-    objects(
-        &folder,
-        "borgherd-volumes-claims.yaml",
-        &world.api_volumes::<PersistentVolumeClaim>(),
-    )
-    .await;
+    objects(&folder, "borgherd-volumes-claims.yaml", &world.api_volumes::<PersistentVolumeClaim>()).await;
     objects(&folder, "borgherd-volumes-snapshots.yaml", &world.api_volumes::<VolumeSnapshot>()).await;
     objects(&folder, "borgherd-volumes-events.yaml", &world.api_volumes::<Event>()).await;
     logs(&folder, &world.api_own::<Pod>()).await;
@@ -74,13 +69,8 @@ async fn logs(folder: &Path, api: &Api<Pod>) {
 }
 
 async fn log(folder: &Path, api: &Api<Pod>, pod: &str, container: &str, previous: bool) {
-    let params = LogParams {
-        container: Some(container.to_owned()),
-        previous,
-        tail_lines: Some(5000),
-        timestamps: true,
-        ..LogParams::default()
-    };
+    let params =
+        LogParams { container: Some(container.to_owned()), previous, tail_lines: Some(5000), timestamps: true, ..LogParams::default() };
     let suffix = if previous { "-previous" } else { "" };
     if let Ok(text) = api.logs(pod, &params).await {
         put(folder, &format!("{pod}-{container}{suffix}.log"), &text);

@@ -30,12 +30,7 @@ impl Output {
         if self.code == 0 {
             return Ok(self);
         }
-        bail!(
-            "exit code {} of: {what}\nstdout: {}\nstderr: {}",
-            self.code,
-            self.text(),
-            self.stderr
-        )
+        bail!("exit code {} of: {what}\nstdout: {}\nstderr: {}", self.code, self.text(), self.stderr)
     }
 }
 
@@ -51,21 +46,13 @@ async fn all_of(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u
 pub(crate) async fn exec(api: &Api<Pod>, pod: &str, container: &str, command: &[&str], deadline: Duration) -> Result<Output> {
     let shown = command.join(" ");
     let run = async {
-        let params = AttachParams::default()
-            .container(container)
-            .stdout(true)
-            .stderr(true)
-            .max_stdout_buf_size(1 << 16);
+        let params = AttachParams::default().container(container).stdout(true).stderr(true).max_stdout_buf_size(1 << 16);
         let mut process = api.exec(pod, command.iter().copied(), &params).await?;
         let status = process.take_status().context("exec gave no status")?;
         // both at once: a full buffer of the one stops the other
         let (stdout, stderr) = join(all_of(process.stdout()), all_of(process.stderr())).await;
         let status = status.await.context("the connection ended before the command did")?;
-        let output = Output {
-            code: exit_code(&status)?,
-            stdout: stdout?,
-            stderr: String::from_utf8_lossy(&stderr?).into_owned(),
-        };
+        let output = Output { code: exit_code(&status)?, stdout: stdout?, stderr: String::from_utf8_lossy(&stderr?).into_owned() };
         anyhow::Ok(output)
     };
     tokio::time::timeout(deadline, run)
@@ -80,10 +67,7 @@ fn exit_code(status: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Status) ->
         return Ok(0);
     }
     let causes = status.details.as_ref().and_then(|d| d.causes.clone()).unwrap_or_default();
-    let code = causes
-        .into_iter()
-        .find(|c| c.reason.as_deref() == Some("ExitCode"))
-        .and_then(|c| c.message);
+    let code = causes.into_iter().find(|c| c.reason.as_deref() == Some("ExitCode")).and_then(|c| c.message);
     match code {
         Some(code) => Ok(code.parse()?),
         None => bail!("the command did not run: {}", status.message.clone().unwrap_or_default()),

@@ -31,11 +31,12 @@ fn run(name: &str, alone: bool, body: impl AsyncFnOnce(&World) -> Result<()>) ->
     result
 }
 
-/// Tests of several processes share the cluster, so the lock is a file.
+/// Tests of several processes share the cluster, so the lock is a file: one for each cluster.
 fn lock(settings: &Settings, alone: bool) -> Result<File> {
     let folder = settings.root.join("target");
     std::fs::create_dir_all(&folder)?;
-    let path = folder.join("e2e.lock");
+    let cluster = settings.cluster_state.file_name().unwrap_or_default().to_string_lossy();
+    let path = folder.join(format!("e2e-{cluster}.lock"));
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     if alone {
         file.lock()?;
@@ -57,10 +58,7 @@ async fn within(name: &str, settings: Settings, body: impl AsyncFnOnce(&World) -
     };
     if let Err(error) = &outcome {
         let folder = dump::write(&world, error).await;
-        eprintln!(
-            "{name} failed; the state of its namespace and of Borgherd is in {}",
-            folder.display()
-        );
+        eprintln!("{name} failed; the state of its namespace and of Borgherd is in {}", folder.display());
     }
     if keep {
         return outcome;

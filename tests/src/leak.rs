@@ -30,10 +30,7 @@ pub struct Leak {
 }
 
 fn found<K: Resource<DynamicType = ()>>(object: &K) -> Leak {
-    Leak {
-        kind: K::kind(&()).into_owned(),
-        name: object.name_any(),
-    }
+    Leak { kind: K::kind(&()).into_owned(), name: object.name_any() }
 }
 
 /// UIDs of what could own something temporary, and the names that follow from them.
@@ -45,26 +42,16 @@ struct Owners {
 impl Owners {
     async fn of(world: &World) -> Result<Self> {
         let all = ListParams::default();
-        let mut owners = Self {
-            names: BTreeSet::new(),
-            uids: BTreeSet::new(),
-        };
+        let mut owners = Self { names: BTreeSet::new(), uids: BTreeSet::new() };
         for backup in world.api::<Backup>().list(&all).await? {
             let uid = backup.uid().unwrap_or_default();
-            owners
-                .names
-                .extend(backup.spec.volumes.iter().map(|pvc| names::temporary(&uid, pvc)));
+            owners.names.extend(backup.spec.volumes.iter().map(|pvc| names::temporary(&uid, pvc)));
             owners.uids.insert(uid);
         }
         for restore in world.api::<Restore>().list(&all).await? {
             let uid = restore.uid().unwrap_or_default();
             let target = restore.spec.target.as_ref().map(|t| &t.pvc);
-            owners.names.extend(
-                [Some(&restore.spec.source.pvc), target]
-                    .into_iter()
-                    .flatten()
-                    .map(|pvc| names::temporary(&uid, pvc)),
-            );
+            owners.names.extend([Some(&restore.spec.source.pvc), target].into_iter().flatten().map(|pvc| names::temporary(&uid, pvc)));
             owners.uids.insert(uid);
         }
         Ok(owners)
@@ -85,40 +72,16 @@ impl World {
         for pod in self.api_volumes::<Pod>().list(&all).await?.iter().filter(|o| owners.has(*o)) {
             leaks.push(found(pod));
         }
-        for claim in self
-            .api_volumes::<PersistentVolumeClaim>()
-            .list(&all)
-            .await?
-            .iter()
-            .filter(|o| owners.has(*o))
-        {
+        for claim in self.api_volumes::<PersistentVolumeClaim>().list(&all).await?.iter().filter(|o| owners.has(*o)) {
             leaks.push(found(claim));
         }
-        for snapshot in self
-            .api_volumes::<VolumeSnapshot>()
-            .list(&all)
-            .await?
-            .iter()
-            .filter(|o| owners.has(*o))
-        {
+        for snapshot in self.api_volumes::<VolumeSnapshot>().list(&all).await?.iter().filter(|o| owners.has(*o)) {
             leaks.push(found(snapshot));
         }
-        for content in self
-            .api_all::<VolumeSnapshotContent>()
-            .list(&all)
-            .await?
-            .iter()
-            .filter(|o| owners.has(*o))
-        {
+        for content in self.api_all::<VolumeSnapshotContent>().list(&all).await?.iter().filter(|o| owners.has(*o)) {
             leaks.push(found(content));
         }
-        for volume in self
-            .api_all::<PersistentVolume>()
-            .list(&all)
-            .await?
-            .iter()
-            .filter(|v| self.is_clone(&owners, v))
-        {
+        for volume in self.api_all::<PersistentVolume>().list(&all).await?.iter().filter(|v| self.is_clone(&owners, v)) {
             leaks.push(found(volume));
         }
         let own_runs = self.api_own::<BorgRun>().list(&all).await?;
@@ -182,21 +145,12 @@ async fn unknown_storage(world: &World, cluster: &Cluster) -> Result<BTreeSet<Le
     // the storage first: an object is older than what it owns, or appears while its storage is looked at
     let (volumes, snapshots) = (cluster.stored_volumes().await?, cluster.stored_snapshots().await?);
     let handle = |v: &PersistentVolume| Some(v.spec.as_ref()?.csi.as_ref()?.volume_handle.clone());
-    let known: BTreeSet<String> = world
-        .api_all::<PersistentVolume>()
-        .list(&all)
-        .await?
-        .iter()
-        .filter_map(handle)
-        .collect();
+    let known: BTreeSet<String> = world.api_all::<PersistentVolume>().list(&all).await?.iter().filter_map(handle).collect();
     let contents = world.api_all::<VolumeSnapshotContent>().list(&all).await?;
     let cut: BTreeSet<String> = contents.iter().filter_map(snapshot_handle).collect();
     let leak = |kind: &str| {
         let kind = kind.to_owned();
-        move |name: &String| Leak {
-            kind: kind.clone(),
-            name: name.clone(),
-        }
+        move |name: &String| Leak { kind: kind.clone(), name: name.clone() }
     };
     let mut unknown: BTreeSet<Leak> = volumes.difference(&known).map(leak("volume in the storage")).collect();
     unknown.extend(snapshots.difference(&cut).map(leak("snapshot in the storage")));
@@ -210,12 +164,11 @@ fn snapshot_handle(content: &VolumeSnapshotContent) -> Option<String> {
 
 /// Deletes the test's namespace, and the snapshots that Borgherd keeps when a namespace goes, with their storage.
 pub(crate) async fn remove(world: &World) -> Result<()> {
+    world.remove_repositories().await?;
     let contents = of_namespace(world).await?;
     let namespaces: Api<Namespace> = world.api_all();
     drop(namespaces.delete(&world.namespace, &DeleteParams::default()).await?);
-    let gone = until(&namespaces, &world.namespace, "the test's namespace is gone", DEADLINE, |n| {
-        n.is_none()
-    });
+    let gone = until(&namespaces, &world.namespace, "the test's namespace is gone", DEADLINE, |n| n.is_none());
     gone.await.context("a finalizer, or a pod that does not end")?;
     remove_contents(world, contents).await?;
     remove_volumes(world).await

@@ -33,9 +33,7 @@ impl Metrics {
     /// Reads Prometheus' text format.
     pub fn parse(text: &str) -> Result<Self> {
         let lines = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
-        let samples = lines
-            .map(|l| sample(l).with_context(|| format!("not a sample: {l}")))
-            .collect::<Result<_>>()?;
+        let samples = lines.map(|l| sample(l).with_context(|| format!("not a sample: {l}"))).collect::<Result<_>>()?;
         Ok(Self { samples })
     }
 
@@ -53,11 +51,7 @@ fn sample(line: &str) -> Option<Sample> {
         None => (series, BTreeMap::new()),
         Some((name, rest)) => (name, labels(rest.strip_suffix('}')?)?),
     };
-    Some(Sample {
-        name: name.to_owned(),
-        labels,
-        value: value.parse().ok()?,
-    })
+    Some(Sample { name: name.to_owned(), labels, value: value.parse().ok()? })
 }
 
 /// `a="b",c="d\"e"`
@@ -117,10 +111,7 @@ impl World {
     /// Waits until a metric of the controller fulfils `holds`.
     pub async fn controller_metric(&self, name: &str, labels: &[(&str, &str)], holds: impl Fn(Option<f64>) -> bool) -> Result<()> {
         let what = format!("metric {name} {labels:?} of the controller");
-        until_polled(&what, DEADLINE, async || {
-            Ok(holds(self.controller_metrics().await?.sum(name, labels)).then_some(()))
-        })
-        .await
+        until_polled(&what, DEADLINE, async || Ok(holds(self.controller_metrics().await?.sum(name, labels)).then_some(()))).await
     }
 }
 

@@ -24,18 +24,12 @@ pub struct Node {
 
 impl Cluster {
     pub(crate) fn of(settings: &Settings) -> Option<Self> {
-        Some(Self {
-            script: settings.cluster.clone()?,
-            state: settings.cluster_state.clone(),
-        })
+        Some(Self { script: settings.cluster.clone()?, state: settings.cluster_state.clone() })
     }
 
     /// One of its nodes, by name.
     pub fn node(&self, name: &str) -> Node {
-        Node {
-            cluster: self.clone(),
-            name: name.to_owned(),
-        }
+        Node { cluster: self.clone(), name: name.to_owned() }
     }
 
     /// Sends a signal to a component: `apiserver`, `controllers`, `csi-snapshotter`, `node-1-kubelet` …
@@ -46,9 +40,17 @@ impl Cluster {
     /// Makes every call of a CSI procedure (`CreateSnapshot`, `CreateVolume`, `NodePublishVolume` …) fail with `text`.
     pub async fn fail(&self, rpc: &str, text: &str) -> Result<()> {
         let file = self.state.join("volumes/faults").join(rpc);
-        self.storage_sh("printf %s \"$1\" >\"$2\"", &[text, &file.to_string_lossy()])
-            .await
-            .map(drop)
+        self.storage_sh("printf %s \"$1\" >\"$2\"", &[text, &file.to_string_lossy()]).await.map(drop)
+    }
+
+    /// The same where the call is about one volume only (its handle), or about a snapshot of it: other tests do not notice.
+    pub async fn fail_for(&self, rpc: &str, volume: &str, text: &str) -> Result<()> {
+        self.fail(&format!("{rpc}@{volume}"), text).await
+    }
+
+    /// Ends what [`Cluster::fail_for`] began.
+    pub async fn mend_for(&self, rpc: &str, volume: &str) -> Result<()> {
+        self.mend(&format!("{rpc}@{volume}")).await
     }
 
     /// Ends what [`Cluster::fail`] began.
@@ -70,9 +72,7 @@ impl Cluster {
     /// The driver keeps a folder a volume, and a file beside it that records it.
     async fn stored(&self, kind: &str) -> Result<BTreeSet<String>> {
         let folder = self.state.join("volumes").join(kind);
-        let found = self
-            .storage_sh("cd \"$1\" && ls -d -- */ 2>/dev/null || true", &[&folder.to_string_lossy()])
-            .await?;
+        let found = self.storage_sh("cd \"$1\" && ls -d -- */ 2>/dev/null || true", &[&folder.to_string_lossy()]).await?;
         Ok(found.lines().map(|l| l.trim_end_matches('/').to_owned()).collect())
     }
 
@@ -84,24 +84,14 @@ impl Cluster {
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<String> {
-        let run = Command::new(&self.script)
-            .args(arguments)
-            .env("CLUSTER_STATE", &self.state)
-            .stdin(Stdio::null())
-            .output();
+        let run = Command::new(&self.script).args(arguments).env("CLUSTER_STATE", &self.state).stdin(Stdio::null()).output();
         let shown = arguments.join(" ");
-        let output = tokio::time::timeout(DEADLINE, run)
-            .await
-            .with_context(|| format!("cluster {shown} does not end"))??;
+        let output = tokio::time::timeout(DEADLINE, run).await.with_context(|| format!("cluster {shown} does not end"))??;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
             return Ok(text);
         }
-        bail!(
-            "{}: cluster {shown}\n{text}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        )
+        bail!("{}: cluster {shown}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr))
     }
 }
 
@@ -124,19 +114,13 @@ impl Node {
     /// Starts a program on it that runs until the returned child is killed (dropping it kills it).
     pub fn start(&self, command: &[&str]) -> Result<tokio::process::Child> {
         let mut child = Command::new(&self.cluster.script);
-        child
-            .args(["on", &self.name])
-            .args(command)
-            .env("CLUSTER_STATE", &self.cluster.state);
+        child.args(["on", &self.name]).args(command).env("CLUSTER_STATE", &self.cluster.state);
         Ok(child.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?)
     }
 
     /// Pids of a pod's processes whose command line contains `command`. They are the cluster's, not this machine's.
     pub async fn pids(&self, pod_uid: &str, command: &str) -> Result<Vec<u32>> {
-        let found = self
-            .cluster
-            .run(&["on", &self.name, "sh", "-c", FIND, "sh", pod_uid, command])
-            .await?;
+        let found = self.cluster.run(&["on", &self.name, "sh", "-c", FIND, "sh", pod_uid, command]).await?;
         found.lines().map(|l| l.parse().context("a pid")).collect()
     }
 

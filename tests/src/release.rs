@@ -29,10 +29,7 @@ impl Release<'_> {
             Err(error) => Err(error),
         };
         let before = if before.trim() == "null" { "{}" } else { before.trim() };
-        let back = self
-            .upgrade(&["--reset-values", "--values", "-"], before)
-            .await
-            .context("put the release's values back");
+        let back = self.upgrade(&["--reset-values", "--values", "-"], before).await.context("put the release's values back");
         let outcome = outcome?;
         back?;
         Ok(outcome)
@@ -68,9 +65,7 @@ impl Release<'_> {
             }
             anyhow::Ok(child.wait_with_output().await?)
         };
-        let output = tokio::time::timeout(UPGRADE, run)
-            .await
-            .with_context(|| format!("helm {shown} does not end"))??;
+        let output = tokio::time::timeout(UPGRADE, run).await.with_context(|| format!("helm {shown} does not end"))??;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }

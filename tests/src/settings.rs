@@ -28,9 +28,7 @@ impl Settings {
     #[allow(clippy::disallowed_methods)] // the place where it is read
     pub(crate) fn from_env() -> Self {
         let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .map_or_else(|| PathBuf::from("."), std::path::Path::to_path_buf);
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), std::path::Path::to_path_buf);
         Self {
             namespace: var("BORGHERD_NAMESPACE").unwrap_or_else(|| "borgherd".into()),
             volumes_namespace: var("BORGHERD_VOLUMES_NAMESPACE").unwrap_or_else(|| "borgherd-volumes".into()),

@@ -104,11 +104,7 @@ pub async fn until_all<K: Object>(
         return Ok(last);
     }
     let seen: Vec<String> = last.iter().map(shown).collect();
-    bail!(
-        "waited {deadline:?} for {} objects ({selector}): {what}\nseen last:\n{}",
-        K::kind(&()),
-        seen.join("---\n")
-    )
+    bail!("waited {deadline:?} for {} objects ({selector}): {what}\nseen last:\n{}", K::kind(&()), seen.join("---\n"))
 }
 
 /// Looks again and again until `look` gives something: for what has no watch, such as files of a node or metrics.

@@ -33,21 +33,13 @@ pub struct World {
 
 impl World {
     pub(crate) async fn create(test: &str, settings: Settings) -> Result<Self> {
-        let client = Client::try_default()
-            .await
-            .context("no cluster: is KUBECONFIG set? (hack/test e2e sets it)")?;
+        let client = Client::try_default().await.context("no cluster: is KUBECONFIG set? (hack/test e2e sets it)")?;
         let image = match &settings.image {
             Some(image) => image.clone(),
             None => agent_image(&client, &settings).await?,
         };
         let namespace = namespace_name(test);
-        let world = Self {
-            client,
-            namespace,
-            image,
-            test: test.to_owned(),
-            settings,
-        };
+        let world = Self { client, namespace, image, test: test.to_owned(), settings };
         world.create_namespace().await?;
         Ok(world)
     }
@@ -58,10 +50,7 @@ impl World {
             if left.metadata.deletion_timestamp.is_none() {
                 drop(api.delete(&self.namespace, &DeleteParams::default()).await?);
             }
-            until(&api, &self.namespace, "an earlier run's namespace is gone", DEADLINE, |n| {
-                n.is_none()
-            })
-            .await?;
+            until(&api, &self.namespace, "an earlier run's namespace is gone", DEADLINE, |n| n.is_none()).await?;
         }
         let object = Namespace {
             metadata: ObjectMeta {
@@ -71,9 +60,7 @@ impl World {
             },
             ..Namespace::default()
         };
-        api.create(&PostParams::default(), &object)
-            .await
-            .context("create the test's namespace")?;
+        api.create(&PostParams::default(), &object).await.context("create the test's namespace")?;
         let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = self.api();
         until(&accounts, "default", "pods can be created", DEADLINE, |a| a.is_some()).await?;
         Ok(())
@@ -128,8 +115,7 @@ impl World {
 
     /// The same, or an error that names what is missing.
     pub fn own_cluster(&self) -> Result<Cluster> {
-        self.cluster()
-            .context("this test needs the project's own cluster (hack/test e2e without --kubeconfig)")
+        self.cluster().context("this test needs the project's own cluster (hack/test e2e without --kubeconfig)")
     }
 
     /// Sets annotations `borgherd.dev/<key>` on an object of the test's namespace; an absent value removes one.
@@ -145,18 +131,13 @@ impl World {
     /// Sets annotations `borgherd.dev/<key>` on the test's namespace itself.
     pub async fn annotate_namespace(&self, annotations: &[(&str, Option<&str>)]) -> Result<()> {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        drop(
-            api.patch(&self.namespace, &PatchParams::default(), &annotation_patch(annotations))
-                .await?,
-        );
+        drop(api.patch(&self.namespace, &PatchParams::default(), &annotation_patch(annotations)).await?);
         Ok(())
     }
 
     /// The agent's pod on a node.
     pub async fn agent_on(&self, node: &str) -> Result<Pod> {
-        let params = ListParams::default()
-            .labels(&self.agent_selector().await?)
-            .fields(&format!("spec.nodeName={node}"));
+        let params = ListParams::default().labels(&self.agent_selector().await?).fields(&format!("spec.nodeName={node}"));
         let pods = self.api_own::<Pod>().list(&params).await?;
         let mut living = pods.items.into_iter().filter(|p| p.metadata.deletion_timestamp.is_none());
         living.next().with_context(|| format!("no agent on {node}"))
@@ -178,11 +159,7 @@ impl World {
     pub async fn controllers(&self) -> Result<Vec<Pod>> {
         let deployment: k8s_openapi::api::apps::v1::Deployment = self.api_own().get("borgherd-controller").await?;
         let labels = deployment.spec.and_then(|s| s.selector.match_labels).unwrap_or_default();
-        Ok(self
-            .api_own::<Pod>()
-            .list(&ListParams::default().labels(&selector(&labels)))
-            .await?
-            .items)
+        Ok(self.api_own::<Pod>().list(&ListParams::default().labels(&selector(&labels))).await?.items)
     }
 
     /// Where a failed test's state goes.
@@ -203,10 +180,8 @@ fn selector(labels: &std::collections::BTreeMap<String, String>) -> String {
 }
 
 fn annotation_patch(annotations: &[(&str, Option<&str>)]) -> Patch<serde_json::Value> {
-    let map: serde_json::Map<_, _> = annotations
-        .iter()
-        .map(|(k, v)| (format!("{}/{k}", names::GROUP), v.map_or(serde_json::Value::Null, Into::into)))
-        .collect();
+    let map: serde_json::Map<_, _> =
+        annotations.iter().map(|(k, v)| (format!("{}/{k}", names::GROUP), v.map_or(serde_json::Value::Null, Into::into))).collect();
     Patch::Merge(json!({ "metadata": { "annotations": map } }))
 }
 
@@ -224,8 +199,5 @@ async fn agent_image(client: &Client, settings: &Settings) -> Result<String> {
     };
     let name = set.name_any();
     let containers = set.spec.and_then(|s| s.template.spec).map(|s| s.containers).unwrap_or_default();
-    containers
-        .into_iter()
-        .find_map(|c| c.image)
-        .with_context(|| format!("DaemonSet {name} names no image"))
+    containers.into_iter().find_map(|c| c.image).with_context(|| format!("DaemonSet {name} names no image"))
 }

@@ -41,15 +41,8 @@ fn fingerprints_differ_after_any_change() -> Result<()> {
 fn exec_tells_output_and_exit_code() -> Result<()> {
     test("exec_tells_output_and_exit_code", async |w: &World| {
         let app = w.app(App::new("app")).await?;
-        let output = app
-            .exec(&["sh", "-c", "head -c 3000000 /dev/zero; echo problem >&2; exit 7"])
-            .await?;
-        ensure!(
-            (output.code, output.stdout.len()) == (7, 3_000_000),
-            "{} and {} bytes",
-            output.code,
-            output.stdout.len()
-        );
+        let output = app.exec(&["sh", "-c", "head -c 3000000 /dev/zero; echo problem >&2; exit 7"]).await?;
+        ensure!((output.code, output.stdout.len()) == (7, 3_000_000), "{} and {} bytes", output.code, output.stdout.len());
         ensure!(output.stderr == "problem\n", "stderr: {}", output.stderr);
         ensure!(app.exec(&["/no/such/program"]).await.is_err(), "a program that is not there ran");
         app.stop().await
@@ -62,9 +55,7 @@ fn a_signal_reaches_a_process_of_a_pod() -> Result<()> {
         let Some(cluster) = w.cluster() else {
             return w.skip("needs the project's own cluster");
         };
-        let app = w
-            .app(App::new("app").script("sleep 98765 & while wait; do exec sleep 12345; done"))
-            .await?;
+        let app = w.app(App::new("app").script("n=98765; sleep $n & wait; n=12345; exec sleep $n")).await?;
         let node = cluster.node(&app.node);
         node.process(&app.uid, "sleep 98765").await?;
         node.kill(&app.uid, "sleep 98765", "KILL").await?;
