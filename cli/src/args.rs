@@ -100,7 +100,7 @@ pub(crate) struct Status {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Several PVCs are cut together, at the same moment. Just the named PVCs are backed up, also when an annotation makes them part of
-a larger group. A PVC needs no schedule to be backed up by hand, and one that is suspended is backed up too.
+a larger group. A PVC that has no schedule or is suspended can be backed up by hand.
 -o json|yaml prints the Backup object, with --wait as it ended.")]
 pub(crate) struct Backup {
     /// The PVCs, all of one namespace

@@ -57,7 +57,7 @@ pub(crate) async fn run(session: &Session, args: &args::List) -> Result<(), Fail
     clean_up(session, &preview).await;
     let status = answer?;
     let items = merge(status.candidates.clone());
-    let failed = restore::failure(&status, "list what there is");
+    let failed = restore::failure(&status, "list what there is").or_else(|| incomplete(&status));
     if items.is_empty() {
         return Err(failed.unwrap_or_else(|| nothing(&session.namespace, args)));
     }
@@ -109,6 +109,13 @@ async fn clean_up(session: &Session, preview: &Restore) {
             .screen
             .warn(&format!("{failure}; it can be deleted with `kubectl -n {} delete restores.borgherd.dev {name}`", session.namespace));
     }
+}
+
+/// Snapshots are listed also when the repository cannot be; then the status says why.
+fn incomplete(status: &RestoreStatus) -> Option<Failure> {
+    let reason = status.reason?;
+    let message = status.message.as_ref().map(|m| format!(": {m}")).unwrap_or_default();
+    Some(Failure::new(Exit::Failed, format!("cannot list archives: {reason}{message}")))
 }
 
 fn nothing(namespace: &str, args: &args::List) -> Failure {

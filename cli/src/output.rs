@@ -1,6 +1,6 @@
 //! What reaches the terminal: tables, JSON and YAML on stdout; errors, warnings and progress on stderr.
 //!
-//! Colours only on a terminal and without NO_COLOR. A closed pipe ends the output quietly, never by a panic.
+//! Colours only on a terminal and without `NO_COLOR`. A closed pipe ends the output quietly, never by a panic.
 
 use crate::errors::{Exit, Failure};
 use clap::ValueEnum;
@@ -135,7 +135,7 @@ pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -21,7 +21,7 @@ use kube::api::ObjectMeta;
 use std::time::Duration;
 
 /// Without `--wait`: how long the choice may take before the command ends without it.
-const CHOICE: Duration = Duration::from_secs(60);
+const CHOICE: Duration = Duration::from_mins(1);
 
 /// Runs `restore`.
 pub(crate) async fn run(session: &Session, args: &args::Restore) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ pub(crate) async fn run(session: &Session, args: &args::Restore) -> Result<(), F
                 ));
                 made
             }
-            other => reached(other, &full_name, Some(CHOICE))?,
+            other @ (End::Reached(_) | End::Deleted | End::Stopped) => reached(other, &full_name, Some(CHOICE))?,
         }
     };
     let status = ended.status.clone().unwrap_or_default();
@@ -175,14 +175,9 @@ fn choice(chosen: &Candidate, here: Here) -> String {
         SourceKind::Snapshot => "snapshot",
         SourceKind::Archive => "archive",
     };
-    let mut text = format!("{kind} {}, cut {}", chosen.name, here.full(chosen.cut));
-    if let Some(repository) = &chosen.repository {
-        text += &format!(", repository {repository}");
-    }
-    if let Some(bytes) = chosen.bytes {
-        text += &format!(", {}", output::bytes(bytes));
-    }
-    text
+    let repository = chosen.repository.as_ref().map(|r| format!(", repository {r}")).unwrap_or_default();
+    let size = chosen.bytes.map(|b| format!(", {}", output::bytes(b))).unwrap_or_default();
+    format!("{kind} {}, cut {}{repository}{size}", chosen.name, here.full(chosen.cut))
 }
 
 /// Where it stands, in words.

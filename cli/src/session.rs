@@ -110,13 +110,16 @@ impl Session {
 
     async fn collect<K: Readable>(&self, api: Api<DeserializeGuard<K>>, attempt: Attempt) -> Result<Vec<K>, Failure> {
         let all = self.ask(&attempt, api.list(&ListParams::default())).await?;
-        let (good, bad): (Vec<_>, Vec<_>) = all.items.into_iter().map(|guard| guard.0).partition(Result::is_ok);
-        if let Some(Err(first)) = bad.first() {
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for DeserializeGuard(read) in all.items {
+            read.map_or_else(|e| bad.push(e), |object| good.push(object));
+        }
+        if let Some(first) = bad.first() {
             let name = first.metadata.name.as_deref().unwrap_or_default();
             let (kind, number) = (K::kind(&()), bad.len());
-            self.screen.warn(&format!("{number} {kind} objects cannot be read and are left out, {name} the first: {first}"));
+            self.screen.warn(&format!("{kind} objects that this version cannot read are left out: {number}, the first is {name}: {first}"));
         }
-        Ok(good.into_iter().flatten().collect())
+        Ok(good)
     }
 
     /// Creates an object of a namespace.

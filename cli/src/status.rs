@@ -20,7 +20,7 @@ struct Report {
 
 /// Runs `status`.
 pub(crate) async fn run(session: &Session, args: &args::Status) -> Result<(), Failure> {
-    let seen = observe::observe(session, args).await?;
+    let seen = Box::pin(observe::observe(session, args)).await?;
     let report = Report { items: assess::assess(&seen, session.now()) };
     let screen = session.screen;
     let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());

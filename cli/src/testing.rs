@@ -53,7 +53,7 @@ pub(crate) fn screen() -> Screen {
             OUT.with_borrow_mut(|out| out.push_str(text));
             Ok(())
         },
-        err: |line| ERR.with_borrow_mut(|err| *err += &format!("{line}\n")),
+        err: |line| ERR.with_borrow_mut(|err| err.extend([line, "\n"])),
     }
 }
 

@@ -73,18 +73,18 @@ const fn tone(outcome: Outcome) -> Tone {
 pub(super) fn summary(backup: &Backup, here: Here, colours: bool) -> String {
     let namespace = backup.namespace().unwrap_or_default();
     let status = backup.status.clone().unwrap_or_default();
-    let mut text = String::new();
+    let mut text = Vec::new();
     for volume in &status.volumes {
         let outcome = volume.outcome.map_or_else(|| "ended".to_owned(), |o| paint(word(o), tone(o), colours));
-        text += &format!("{namespace}/{}: {outcome}\n", printable(&volume.pvc));
+        text.push(format!("{namespace}/{}: {outcome}\n", printable(&volume.pvc)));
         for (left, right) in lines(volume, here) {
-            text += &format!("  {left:10} {}\n", printable(&right));
+            text.push(format!("  {left:10} {}\n", printable(&right)));
         }
     }
     if let Some((from, to)) = status.started_at.zip(status.finished_at) {
-        text += &format!("took {}\n", precise((to - from).as_seconds_f64()));
+        text.push(format!("took {}\n", precise((to - from).as_seconds_f64())));
     }
-    text
+    text.concat()
 }
 
 fn lines(volume: &VolumeStatus, here: Here) -> Vec<(&'static str, String)> {
@@ -107,14 +107,10 @@ fn lines(volume: &VolumeStatus, here: Here) -> Vec<(&'static str, String)> {
 
 /// `12,000 files, 1.2 GB, 800 MB compressed, 1 MB new`.
 fn sizes(progress: Progress) -> String {
-    let mut text = numbers(Some(progress));
-    if let Some(bytes) = progress.compressed_bytes {
-        text += &format!(", {} compressed", output::bytes(bytes));
-    }
-    if let Some(bytes) = progress.deduplicated_bytes {
-        text += &format!(", {} new to the repository", output::bytes(bytes));
-    }
-    text
+    let compressed = progress.compressed_bytes.map(|b| format!("{} compressed", output::bytes(b)));
+    let new = progress.deduplicated_bytes.map(|b| format!("{} new to the repository", output::bytes(b)));
+    let all = [Some(numbers(Some(progress))), compressed, new];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// `cut 0.3 s, ready 1.2 s, …`: the phases that were measured, in their order.

@@ -33,10 +33,9 @@ fn candidates() -> Value {
 /// A server that makes the preview; its state comes by a watch.
 fn server(watched: impl Fn() -> Answer + Send + Sync + 'static) -> Server {
     Server::new(move |asked: &Asked| match asked.what.split_once(' ').unwrap().0 {
-        "POST" => found(kept(&Value::Null)),
+        "POST" | "DELETE" => found(kept(&Value::Null)),
         "GET" => list(&[kept(&Value::Null)]),
         "WATCH" => watched(),
-        "DELETE" => found(kept(&Value::Null)),
         other => unreachable!("{other}"),
     })
 }
@@ -86,6 +85,21 @@ async fn a_failure_is_told_and_what_was_found_nevertheless_is_shown() {
     assert_eq!(failure.message, "cannot list what there is: ConnectionFailed: nas did not answer");
     assert!(out().contains("data-snap-2"));
     assert_eq!(deletes(&server), 1);
+}
+
+#[tokio::test]
+async fn snapshots_alone_are_no_complete_answer() {
+    for (candidates, shown) in [(json!([candidates()[0]]), true), (json!([]), false)] {
+        let status =
+            json!({"phase": "Succeeded", "reason": "RepositoryNotFound", "message": "no Repository is default", "candidates": candidates});
+        let server = server(move || Answer::Events(vec![modified(&kept(&status))]));
+        let failure = run(&server.session, &args()).await.unwrap_err();
+        assert_eq!(
+            (failure.exit, failure.message.as_str()),
+            (Exit::Failed, "cannot list archives: RepositoryNotFound: no Repository is default")
+        );
+        assert_eq!(out().contains("data-snap-2"), shown);
+    }
 }
 
 #[tokio::test]

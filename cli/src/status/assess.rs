@@ -4,13 +4,14 @@ use super::observe::Seen;
 use crate::policy::{Judged, judge};
 use crate::repository;
 use borgherd_api::crd::{Backup, Outcome, Progress, VolumePhase, VolumeStatus};
-use borgherd_api::due::{Due, due};
+use borgherd_api::due::due;
 use borgherd_api::policy::{ArchiveWhen, Key, Origin, Policy, Problem};
 use borgherd_api::{Reason, names, time};
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// A backup that is due for this long without having begun: nobody works on it.
@@ -138,7 +139,7 @@ fn item(seen: &Seen, timetable: &Timetable, pvc: &PersistentVolumeClaim, now: Da
         last_backup: attempts.first().cloned(),
         last_success: newest(|o| o == Outcome::Succeeded),
         last_failure: newest(|o| matches!(o, Outcome::Failed | Outcome::Incomplete)),
-        due: due.and_then(|d| d.now),
+        due: due.and_then(|d| d.since),
         next_backup: due.and_then(|d| d.next),
         namespace,
         pvc: name,
@@ -209,7 +210,7 @@ fn chosen_repository(seen: &Seen, judged: &Judged, namespace: &str) -> Option<Re
 fn attempts(backups: &[Backup], namespace: &str, pvc: &str) -> Vec<Attempted> {
     let has_it = |b: &&Backup| b.namespace().as_deref() == Some(namespace) && b.spec.volumes.iter().any(|v| v == pvc);
     let mut attempts: Vec<Attempted> = backups.iter().filter(has_it).map(|b| attempted(b, pvc)).collect();
-    attempts.sort_by(|a, b| (b.outcome.is_none(), b.time).cmp(&(a.outcome.is_none(), a.time)));
+    attempts.sort_by_key(|a| Reverse((a.outcome.is_none(), a.time)));
     attempts
 }
 
@@ -236,10 +237,27 @@ fn attempted(backup: &Backup, pvc: &str) -> Attempted {
     }
 }
 
+/// What a schedule asks for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// The first time that was missed.
+    since: Option<DateTime<Utc>>,
+    next: Option<DateTime<Utc>>,
+}
+
 /// When each group, or PVC without one, was last backed up by the schedule, and how long it has been there.
 struct Timetable {
-    /// By namespace and group or PVC: the youngest's creation, and the newest scheduled time.
-    groups: BTreeMap<(String, String), (DateTime<Utc>, Option<DateTime<Utc>>)>,
+    /// By namespace and group or PVC.
+    groups: BTreeMap<(String, String), History>,
+}
+
+/// What counts for when a group is due.
+#[derive(Clone, Copy, Debug)]
+struct History {
+    /// Creation of the youngest.
+    created: DateTime<Utc>,
+    /// The newest scheduled time.
+    last: Option<DateTime<Utc>>,
 }
 
 impl Timetable {
@@ -256,17 +274,21 @@ impl Timetable {
             }
             let created = time::created(pvc).unwrap_or_default();
             let last = scheduled.get(&(pvc.namespace().unwrap_or_default(), pvc.name_any())).copied();
-            let group: &mut (DateTime<Utc>, Option<DateTime<Utc>>) = groups.entry(place(policy, pvc)).or_insert((created, last));
-            *group = (group.0.max(created), group.1.max(last));
+            let group: &mut History = groups.entry(place(policy, pvc)).or_insert(History { created, last });
+            group.created = group.created.max(created);
+            group.last = group.last.max(last);
         }
         Self { groups }
     }
 
     /// What the schedule asks for; `None` without one.
-    fn due(&self, policy: &Policy, pvc: &PersistentVolumeClaim, now: DateTime<Utc>) -> Option<Due> {
+    fn due(&self, policy: &Policy, pvc: &PersistentVolumeClaim, now: DateTime<Utc>) -> Option<Asked> {
         let schedule = policy.schedule.as_ref()?;
-        let (created, last) = self.groups.get(&place(policy, pvc))?;
-        Some(due(schedule, policy.time_zone, *created, *last, now))
+        let History { created, last } = *self.groups.get(&place(policy, pvc))?;
+        let due = due(schedule, policy.time_zone, created, last, now);
+        // The controller makes up for the newest of several missed times; how long it has not begun shows the oldest.
+        let oldest = schedule.next(last.map_or(created, |last| last.max(created)), policy.time_zone);
+        Some(Asked { since: due.now.and(oldest), next: due.next })
     }
 }
 

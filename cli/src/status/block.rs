@@ -19,11 +19,9 @@ pub(crate) fn render(items: &[Item], here: Here, colours: bool) -> String {
 
 fn block(item: &Item, here: Here, colours: bool) -> String {
     let name = paint(&format!("{}/{}", item.namespace, item.pvc), Tone::Plain, colours);
-    let mut text = format!("{name}: {}{}\n", paint(item.state.word(), tone(item.state), colours), because(item.state));
-    for (left, right, tone) in lines(item, here) {
-        text += &format!("  {left:LEFT$} {}\n", paint(&printable(&right), tone, colours));
-    }
-    text
+    let head = format!("{name}: {}{}\n", paint(item.state.word(), tone(item.state), colours), because(item.state));
+    let line = |(left, right, tone): Line| format!("  {left:LEFT$} {}\n", paint(&printable(&right), tone, colours));
+    lines(item, here).into_iter().map(line).fold(head, |text, line| text + &line)
 }
 
 /// What the state means where the word alone does not tell.
@@ -128,14 +126,13 @@ fn history(item: &Item, here: Here) -> Vec<Line> {
 }
 
 fn succeeded(attempt: &Attempted, here: Here) -> String {
-    let mut text = here.full(attempt.time);
-    match (&attempt.archive, &attempt.snapshot) {
-        (Some(archive), _) => text += &format!(", archive {archive}"),
-        (None, Some(snapshot)) => text += &format!(", snapshot {snapshot} only"),
-        (None, None) => {}
-    }
-    let numbers = numbers(attempt.progress);
-    if numbers.is_empty() { text } else { format!("{text}, {numbers}") }
+    let what = match (&attempt.archive, &attempt.snapshot) {
+        (Some(archive), _) => format!("archive {archive}"),
+        (None, Some(snapshot)) => format!("snapshot {snapshot} only"),
+        (None, None) => String::new(),
+    };
+    let parts = [here.full(attempt.time), what, numbers(attempt.progress)];
+    parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 fn failed(attempt: &Attempted, here: Here) -> String {

@@ -3,6 +3,7 @@
 use super::assess::{Attempted, Item, State};
 use crate::instant::Here;
 use crate::output::{self, Cell, Tone};
+use crate::progress::numbers;
 use borgherd_api::crd::Outcome;
 
 /// Longer notes are for `-o wide` and `status PVC`.
@@ -99,7 +100,7 @@ pub(crate) const fn word(outcome: Outcome) -> &'static str {
 
 /// What explains the state; else what deserves a look.
 fn note(item: &Item, here: Here) -> String {
-    let failure = || item.last_failure.as_ref().map(|a| why(a)).unwrap_or_default();
+    let failure = || item.last_failure.as_ref().map(why).unwrap_or_default();
     match item.state {
         State::Off => "no schedule".to_owned(),
         State::Excluded => item.excluded.clone().unwrap_or_default(),
@@ -124,15 +125,10 @@ pub(crate) fn why(attempt: &Attempted) -> String {
 
 /// `Archiving on node-1, 12,000 files, 1.2 GB`.
 pub(crate) fn doing(attempt: &Attempted) -> String {
-    let mut text = format!("{:?}", attempt.phase);
-    if let Some(node) = &attempt.node {
-        text += &format!(" on {node}");
-    }
-    if let Some(reason) = attempt.reason {
-        text += &format!(" ({reason})");
-    }
-    let numbers = crate::progress::numbers(attempt.progress);
-    if numbers.is_empty() { text } else { format!("{text}, {numbers}") }
+    let node = attempt.node.as_ref().map(|n| format!(" on {n}")).unwrap_or_default();
+    let reason = attempt.reason.map(|r| format!(" ({r})")).unwrap_or_default();
+    let numbers = Some(numbers(attempt.progress)).filter(|n| !n.is_empty()).map(|n| format!(", {n}")).unwrap_or_default();
+    format!("{:?}{node}{reason}{numbers}", attempt.phase)
 }
 
 fn shortened(note: &str) -> String {
