@@ -131,3 +131,56 @@ pub(super) fn rename(repository: &RunRepository, archive: &str, new: &str) -> Ve
     argv.push(literal(new));
     argv
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::borg::fixture;
+
+    fn repository() -> RunRepository {
+        fixture::spec().repository
+    }
+
+    #[test]
+    fn every_command_line() {
+        let repository = repository();
+        let mut options = fixture::archive_options();
+        let files = Path::new("/run/borg/files");
+        let plain = create(&repository, &options, files);
+        options.compression = Some("zstd,3".to_owned());
+        options.files_cache = Some("disabled".to_owned());
+        options.exclude = vec!["*.tmp".to_owned()];
+        let limited = RunRepository { rate_limit: Some(500), ..repository.clone() };
+        let name = &options.name;
+        insta::assert_debug_snapshot!([
+            plain,
+            create(&limited, &options, files),
+            init(&repository),
+            extract(&repository, name),
+            extract_top(&repository, name),
+            list(&repository, "shop_db_", &ListOptions { last: Some(5) }),
+            info(&repository, name),
+            rename(&repository, name, &aside(name, fixture::ID)),
+        ]);
+    }
+
+    #[test]
+    fn a_patterns_file_holds_every_pattern_and_nothing_else() {
+        let patterns = ["*.tmp", " spaced ", "", "#odd", "sh:**/a", "two\nlines"].map(str::to_owned);
+        assert_eq!(exclude_file(&patterns), "*.tmp\nspaced\nfm:#odd\nsh:**/a\ntwo\nlines\n");
+    }
+
+    #[test]
+    fn braces_reach_the_archive_as_they_are() {
+        assert_eq!(literal("{hostname} }{"), "{{hostname}} }}{{");
+    }
+
+    #[test]
+    fn a_comment_that_no_argument_holds_loses_its_labels() {
+        let mut facts = fixture::archive_options().facts;
+        assert!(comment(&facts).contains("labels"));
+        facts.labels.insert("long".to_owned(), "x".repeat(200_000));
+        let comment = comment(&facts);
+        assert!(comment.len() < 1000 && comment.contains("backupUid") && !comment.contains("labels"), "{comment}");
+    }
+}

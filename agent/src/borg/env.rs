@@ -92,7 +92,9 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
+    use crate::borg::fixture;
 
     #[test]
     fn a_host_id_tells_its_node_and_differs_by_boot_and_namespace() {
@@ -100,6 +102,42 @@ mod tests {
         assert_eq!(id, "node-1.example.org@b0@pid4026531836");
         assert_eq!(node_of(&id), "node-1.example.org");
         assert_ne!(id, host_id("node-1.example.org", "b1", "pid:[4026531836]"));
+    }
+
+    fn with(encryption: Encryption, may_init: bool, expected: Option<&str>) -> BTreeMap<String, String> {
+        let mut spec = fixture::spec();
+        spec.repository.encryption = encryption;
+        spec.repository.may_init = may_init;
+        env(&fixture::job(&spec), &Guard::new(expected).unwrap())
+    }
+
+    #[test]
+    fn the_whole_environment() {
+        insta::assert_debug_snapshot!(with(Encryption::RepokeyBlake2, true, None));
+    }
+
+    #[test]
+    fn a_repository_without_encryption_is_used_unasked_only_if_it_is_wanted_so_and_known_or_new() {
+        let key = "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK";
+        for (encryption, may_init, expected, answer) in [
+            (Encryption::None, true, None, "yes"),
+            (Encryption::None, false, Some(fixture::ID), "yes"),
+            (Encryption::None, false, None, "no"),
+            (Encryption::Authenticated, true, None, "yes"),
+            (Encryption::AuthenticatedBlake2, false, None, "no"),
+            (Encryption::Repokey, true, Some(fixture::ID), "no"),
+            (Encryption::RepokeyBlake2, true, None, "no"),
+        ] {
+            let env = with(encryption, may_init, expected);
+            assert_eq!(env.get(key).map(String::as_str), Some(answer), "{encryption:?} {may_init} {expected:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_repository_needs_no_ssh() {
+        let mut spec = fixture::spec();
+        spec.repository.location = "/repositories/a".to_owned();
+        assert!(!env(&fixture::job(&spec), &Guard::new(None).unwrap()).contains_key("BORG_RSH"));
     }
 
     #[test]

@@ -145,11 +145,10 @@ impl Execution<'_> {
     fn archived(&mut self, options: &ArchiveOptions, stdout: &[u8], lacks: Option<Failure>) -> Result<RunPhase, Failure> {
         let created: Created = answer::parse(stdout).map_err(|error| self.unreadable(&error))?;
         let Created { archive, repository } = created;
-        let same = self.guard.admits(&repository.id);
-        self.report.repository_id = Some(repository.id);
-        if !same {
-            return Err(outcome::failure(Reason::RepositoryReplaced, &self.target, "noticed only after the archive was made"));
+        if !self.guard.admits(&repository.id) {
+            return Err(self.replaced(&repository.id, "; an archive was made in it before that was noticed"));
         }
+        self.report.repository_id = Some(repository.id);
         if let Some(stats) = archive.stats {
             self.report.progress = transcript::progress(stats);
         }
@@ -246,11 +245,10 @@ impl Execution<'_> {
         let prefix = names::archive_prefix(&subject.namespace, &subject.pvc);
         let call = self.call(Access::Repository, argv::list(&self.job.spec.repository, &prefix, options));
         let answer: Archives = self.ask(&call).await?;
-        let same = self.guard.admits(&answer.repository.id);
-        self.report.repository_id = Some(answer.repository.id);
-        if !same {
-            return Err(outcome::failure(Reason::RepositoryReplaced, &self.target, ""));
+        if !self.guard.admits(&answer.repository.id) {
+            return Err(self.replaced(&answer.repository.id, ""));
         }
+        self.report.repository_id = Some(answer.repository.id);
         self.report.archives = answer::found(answer.archives, &subject.namespace, &subject.pvc);
         Ok(RunPhase::Succeeded)
     }
@@ -261,6 +259,11 @@ impl Execution<'_> {
             (Outcome::Done, stdout) => answer::parse(&stdout).map_err(|error| self.unreadable(&error)),
             (other, _) => Err(self.failure(other)),
         }
+    }
+
+    /// Another repository than the expected one, which the guard has not kept borg from.
+    fn replaced(&self, found: &str, then: &str) -> Failure {
+        outcome::failure(Reason::RepositoryReplaced, &self.target, &format!("found {found}{then}"))
     }
 
     fn unreadable(&self, error: &serde_json::Error) -> Failure {

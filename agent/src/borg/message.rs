@@ -2,7 +2,7 @@
 
 use super::outcome;
 use super::transcript::cut;
-use borgherd_api::Reason;
+use borgherd_api::{Reason, names};
 
 /// Longest message that `BorgRun.status.message` takes.
 const MAX: usize = 4096;
@@ -32,18 +32,19 @@ impl Target<'_> {
         self.location.starts_with("ssh://")
     }
 
-    /// The id of the repository that borg could not make a security folder for, if that is what it says: see [`super::state`].
+    /// The id of another repository than the expected one, for which borg could not make a security folder, if that is what it says: see
+    /// [`super::state`].
     pub(super) fn refused_id<'m>(&self, message: &'m str) -> Option<&'m str> {
         let (_, after) = message.split_once("[Errno 13]")?.1.split_once(&format!("{}/security/", self.state))?;
         let id = after.split(|c: char| !c.is_ascii_hexdigit()).next()?;
-        (id.len() == 64).then_some(id)
+        (id.len() == 64 && self.expected.is_some_and(|expected| expected != id)).then_some(id)
     }
 }
 
 /// The sentence for `reason`; `detail` is what borg, ssh or the system said, and may be empty.
 pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> String {
     let Target { repository, location, secret, archive, expected, state: _ } = *target;
-    let expected = expected.unwrap_or("unknown");
+    let record = names::repository_record(location);
     let text = match reason {
         Reason::ConnectionFailed => {
             format!("no connection to {location}: check that the server runs, that the agents reach it, and that borg is installed there")
@@ -63,14 +64,15 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         }
         Reason::RepositoryVanished => format!(
             "there is no repository at {location}, where archives were: check that the storage is mounted there; if it is gone for good, \
-             delete Borgherd's record of it to begin anew"
+             delete ConfigMap {record} in Borgherd's namespace to begin anew"
         ),
         Reason::RepositoryReplaced => format!(
-            "the repository at {location} is not the one that was there (id {expected}): nothing was written; bring the old one back, or \
-             delete Borgherd's record of it to accept the new one"
+            "the repository at {location} is not the one that was there{}: bring that one back, or delete ConfigMap {record} in \
+             Borgherd's namespace to accept this one",
+            expected.map_or_else(String::new, |id| format!(" ({id})"))
         ),
         Reason::RepositoryMissing => format!("there is no repository at {location}: check the location of Repository {repository}"),
-        Reason::RepositoryCorrupted => format!("the repository {location} is damaged: run borg check on it before anything else"),
+        Reason::RepositoryCorrupted => format!("the repository {location} is damaged: run borg check on it before anything else, and repair it or bring a copy back"),
         Reason::RepositoryLocked => {
             format!("the repository {location} is locked by somebody else: wait for it, or run borg break-lock if that one is dead")
         }
@@ -80,7 +82,7 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         Reason::FilesNotRestored => format!("not all of {archive} could be restored"),
         Reason::BorgKilled => "borg was killed: see whether the node or the agent's memory limit is too small".to_owned(),
         Reason::Interrupted => "borg was interrupted before it had finished: the agent was stopped or the run deleted".to_owned(),
-        Reason::DeadlineExceeded => format!("the run's deadline passed before borg had finished with {location}: raise it in the chart"),
+        Reason::DeadlineExceeded => format!("the run's deadline passed before borg had finished with {location}: raise timeouts.run in the chart"),
         Reason::SandboxFailed => "the sandbox for borg could not be set up".to_owned(),
         Reason::Invalid => "the run's specification is not valid".to_owned(),
         Reason::VolumeNotMounted => "the run has no volume".to_owned(),

@@ -9,6 +9,8 @@ mod argv;
 mod call;
 mod env;
 mod execute;
+#[cfg(test)]
+mod fixture;
 mod job;
 mod launch;
 mod line;

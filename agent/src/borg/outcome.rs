@@ -138,9 +138,14 @@ fn warned(work: Work, code: i32, said: &Transcript, target: &Target<'_>) -> Outc
 fn by_fault(code: i32, said: &Transcript, target: &Target<'_>) -> Outcome {
     let Some(fault) = said.fault() else {
         let detail = said.last_line().map_or_else(|| format!("exit code {code}"), str::to_owned);
-        return failed(Reason::BorgFailed, target, &detail);
+        // Python's argparse, which borg's command line goes through.
+        let reason = if detail.contains(": error: ") { Reason::Invalid } else { Reason::BorgFailed };
+        return failed(reason, target, &detail);
     };
     let detail = first_line(&fault.message);
+    if let Some(found) = target.refused_id(&fault.message) {
+        return failed(Reason::RepositoryReplaced, target, &format!("found {found}; nothing was written to it"));
+    }
     if let Some(reason) = by_words(fault, said, target) {
         return failed(reason, target, said.os_error().unwrap_or(detail));
     }
@@ -160,9 +165,6 @@ fn by_fault(code: i32, said: &Transcript, target: &Target<'_>) -> Outcome {
 
 /// Errors of the operating system, which borg passes on as they are.
 fn by_words(fault: &Fault, said: &Transcript, target: &Target<'_>) -> Option<Reason> {
-    if let Some(id) = target.refused_id(&fault.message) {
-        return (Some(id) != target.expected).then_some(Reason::RepositoryReplaced);
-    }
     // Of an ssh repository an error of this side's disk is about the cache: not the repository's.
     let here = fault.message.contains(target.state) || target.is_ssh() && fault.id.as_deref() == Some("Exception");
     let full = said.mentions("[Errno 28]") || said.mentions("[Errno 122]");
@@ -206,14 +208,13 @@ fn meaning(id: &str) -> Option<Meaning> {
         | "KeyfileNotFoundError"
         | "RepoIdMismatch"
         | "UnsupportedManifestError"
-        | "UnsupportedKeyFormatError"
+        | "UnknownKeyType"
         | "UnsupportedPayloadError"
         | "TAMInvalid"
         | "TAMRequiredError"
         | "TAMUnsupportedSuiteError"
         | "ArchiveTAMInvalid"
-        | "ArchiveTAMRequiredError"
-        | "ManifestTAMInvalid" => Because(Reason::RepositoryCorrupted),
+        | "ArchiveTAMRequiredError" => Because(Reason::RepositoryCorrupted),
         _ => return None,
     })
 }
@@ -232,3 +233,6 @@ pub(super) fn lost_the_race(outcome: &Outcome) -> bool {
 pub(super) fn is_kill(signal: i32) -> bool {
     signal == SIGKILL
 }
+
+#[cfg(test)]
+mod tests;

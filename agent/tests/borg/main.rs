@@ -1,6 +1,6 @@
 //! Borg as the agent runs it, against real borg, real sshd and real file systems; only the sandbox is left out.
 //!
-//! Needs root, since owners, capabilities and mounts are part of it, the Debian packages acl, attr, libcap2-bin, openssh-server, util-linux,
+//! Needs root, since owners, capabilities and mounts are part of it, the Debian packages acl, attr, e2fsprogs, libcap2-bin, openssh-server, util-linux,
 //! and borg as `hack/borg` installs it. What is missing fails a test, it does not skip it.
 #![allow(
     clippy::unwrap_used,

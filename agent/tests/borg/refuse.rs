@@ -255,6 +255,14 @@ async fn a_lock_that_somebody_elses_holds() {
 }
 
 #[tokio::test]
+async fn options_that_borg_does_not_know() {
+    let mut world = World::new();
+    world.compression = Some("brotli,3".to_owned());
+    expect(&world.archive().await, FAILED, Some(Reason::Invalid), &["compression"]);
+    assert!(!world.repository_folder().exists());
+}
+
+#[tokio::test]
 async fn an_expected_id_that_is_none() {
     let mut world = World::new();
     world.repository.expected_id = Some("../../etc".to_owned());

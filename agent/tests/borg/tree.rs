@@ -26,6 +26,7 @@ line"; printf y > "$(printf 'plain/not-utf8-\377\200')"
         printf 0 > mode-0; chmod 0 mode-0
         printf x > attributed; setfattr -n user.color -v red attributed; setfattr -n user.binary -v 0sAAH/ attributed
         setfacl -m u:1234:rw,g:4321:r attributed; setfacl -d -m u:77:rwx setgid; setfacl -m u:77:rwx setgid
+        chattr +d attributed
         cp /bin/true capable; setcap cap_net_raw+ep capable
         printf e > "$(printf 'x%.0s' $(seq 255))"
         mkdir -p deep/er/and/deeper; printf d > deep/er/and/deeper/file
@@ -34,7 +35,7 @@ line"; printf y > "$(printf 'plain/not-utf8-\377\200')"
         chmod 2750 .; chown 1000:1000 .; touch -d '2020-02-02 20:20:20.202020202' .
     "#;
     let done = Command::new("sh").args(["-c", script]).current_dir(folder).status();
-    assert!(done.unwrap().success(), "the tree could not be made: apt-get install acl attr libcap2-bin");
+    assert!(done.unwrap().success(), "the tree could not be made: apt-get install acl attr e2fsprogs libcap2-bin");
 }
 
 /// All there is to know: a line for each path, its attributes, its content, and which paths are one file.
@@ -43,6 +44,9 @@ pub(crate) fn describe(folder: &Path) -> Vec<String> {
     all.extend(records(folder, "find . -type f -printf '%s %n %P\\0'"));
     all.extend(records(folder, "find . -type f -print0 | xargs -0 sha256sum -z"));
     all.extend(records(folder, "find . -type c -exec stat --printf '%t:%T %n\\0' {} +"));
+    let flags = records(folder, "lsattr attributed");
+    assert!(flags.iter().all(|line| line.contains('d')) && flags.len() == 1, "{flags:?}");
+    all.extend(flags);
     all.extend(attributes(folder));
     all.extend(links(folder));
     all.sort();

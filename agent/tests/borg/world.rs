@@ -50,6 +50,7 @@ pub(crate) struct World {
     pub(crate) cut: DateTime<Utc>,
     pub(crate) backup_uid: String,
     pub(crate) exclude: Vec<String>,
+    pub(crate) compression: Option<String>,
     /// Name and boot of the node, by which its state and its host id are told from others'.
     pub(crate) node: &'static str,
     pub(crate) boot: &'static str,
@@ -90,6 +91,7 @@ impl World {
             cut: CUT.parse().unwrap(),
             backup_uid: "backup-1".to_owned(),
             exclude: Vec::new(),
+            compression: None,
             node: "node-1",
             boot: "boot-1",
         }
@@ -143,7 +145,7 @@ impl World {
             cut: self.cut,
             facts: self.facts(),
             exclude: self.exclude.clone(),
-            compression: None,
+            compression: self.compression.clone(),
             files_cache: None,
         })
     }
