@@ -24,6 +24,7 @@
 mod app;
 mod backup;
 mod claim;
+mod cli;
 mod dump;
 mod exec;
 mod harness;
