@@ -72,8 +72,11 @@ def make(root):
 
 
 def times(root):
-    """Times to the nanosecond, before 1970 and after 2038, the inmost first since each change touches its folder."""
-    moments = (1, 1_000_000_001, 1_234_567_890_123_456_789, 4_102_444_800_999_999_999, -86_400_000_000_001)
+    """Times to the nanosecond, the inmost first since each change touches its folder.
+
+    They begin and end where Borg 1.4's do: it moves a time before 1970 to 1970 and one after 2038-01-17 to that day.
+    """
+    moments = (1, 1_000_000_001, 1_234_567_890_123_456_789, 2_147_310_846_999_999_999, 999_999_999_999_999_999)
     everything = [os.path.join(folder, name) for folder, folders, files in os.walk(root, topdown=False) for name in files + folders]
     for number, path in enumerate(everything + [root]):
         moment = moments[number % len(moments)]
