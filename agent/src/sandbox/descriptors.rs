@@ -2,11 +2,11 @@
 
 use super::SandboxError;
 use super::spawn::FIRST_INHERITED;
-use nix::errno::Errno;
 use nix::unistd::{close, dup2_stdin, pipe, write};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{IntoRawFd, RawFd};
+use std::path::Path;
 
 /// A pipe takes at least this much without a reader. Rule: `PIPE_BUF`.
 const PIPE: usize = 4096;
@@ -20,11 +20,7 @@ pub(super) fn keep_only(inherited: usize) -> Result<(), SandboxError> {
         return Err(SandboxError::new(format!("inherit descriptor {missing}"), "it is not open"));
     }
     for fd in open.into_iter().filter(|fd| *fd >= end) {
-        match close(fd) {
-            // The listing's own.
-            Ok(()) | Err(Errno::EBADF) => {}
-            Err(error) => return Err(SandboxError::new(format!("close descriptor {fd}"), error)),
-        }
+        close(fd).map_err(|error| SandboxError::new(format!("close descriptor {fd}"), error))?;
     }
     let null = File::open("/dev/null").map_err(|error| SandboxError::new("open /dev/null", error))?;
     dup2_stdin(null).map_err(|error| SandboxError::new("empty standard input", error))
@@ -43,10 +39,11 @@ pub(super) fn passphrase(passphrase: &str) -> Result<RawFd, SandboxError> {
 }
 
 fn open_descriptors() -> io::Result<Vec<RawFd>> {
-    fs::read_dir("/proc/self/fd")?
-        .map(|entry| {
-            let name = entry?.file_name();
-            name.to_string_lossy().parse().map_err(io::Error::other)
-        })
-        .collect()
+    const LIST: &str = "/proc/self/fd";
+    let listed: Vec<RawFd> = fs::read_dir(LIST)?
+        .map(|entry| entry?.file_name().to_string_lossy().parse().map_err(io::Error::other))
+        .collect::<io::Result<_>>()?;
+    // The listing's own is in it and closed by now.
+    let open = listed.into_iter().filter(|fd| Path::new(LIST).join(fd.to_string()).is_symlink());
+    Ok(open.collect())
 }

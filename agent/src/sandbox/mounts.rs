@@ -102,7 +102,9 @@ impl Repository {
             return Err(refused("is no path below /repositories"));
         }
         if plan.create_repository_path {
-            if !mounts.iter().any(|mount| mount.point.starts_with(REPOSITORIES) && path.starts_with(&mount.point)) {
+            // Strictly below: /repositories itself is a folder of the image.
+            let below = |mount: &&Mount| mount.point.starts_with(REPOSITORIES) && mount.point != Path::new(REPOSITORIES);
+            if !mounts.iter().filter(below).any(|mount| path.starts_with(&mount.point)) {
                 return Err(refused("is not on a mounted volume, so no repository is created there"));
             }
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
