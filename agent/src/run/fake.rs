@@ -37,6 +37,8 @@ pub(crate) struct State {
     faults: VecDeque<Fault>,
     watchers: Vec<UnboundedSender<Value>>,
     pub(crate) requests: Vec<String>,
+    /// Objects in listings that are no readable runs.
+    pub(crate) strange: Vec<Value>,
     /// As last applied.
     pub(crate) lease: Option<Value>,
     pub(crate) is_lease_refused: bool,
@@ -65,6 +67,14 @@ impl State {
         let run = self.runs.remove(name).unwrap();
         self.version += 1;
         self.tell("DELETED", &run);
+    }
+
+    /// Ends all watches, as after a compaction; what happens until they list again is not told.
+    pub(crate) fn forget_watches(&mut self) {
+        let error = json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"}});
+        for watcher in self.watchers.drain(..) {
+            assert!(watcher.unbounded_send(error.clone()).is_ok());
+        }
     }
 
     fn tell(&mut self, kind: &str, run: &BorgRun) {
@@ -153,7 +163,7 @@ impl Fake {
 }
 
 fn list(state: &State) -> Response<Answer> {
-    let items: Vec<&BorgRun> = state.runs.values().collect();
+    let items: Vec<Value> = state.runs.values().map(|run| json!(run)).chain(state.strange.iter().cloned()).collect();
     let version = state.version.to_string();
     json_response(&json!({
         "apiVersion": "borgherd.dev/v1alpha1", "kind": "BorgRunList", "metadata": {"resourceVersion": version}, "items": items

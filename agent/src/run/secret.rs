@@ -30,7 +30,7 @@ pub(super) enum SecretError {
         namespace: String,
     },
     /// It lacks what is needed.
-    #[error("Secret {name} has no {keys}, which repository {location} needs")]
+    #[error("Secret {name} has no {keys}, which repository {location} needs; add what is missing")]
     MissingKeys {
         /// Of the Secret.
         name: String,

@@ -230,21 +230,23 @@ impl Task<'_> {
         work.await
     }
 
-    /// Writes progress until the run is not ours any more.
+    /// Writes progress until the run is not ours any more. Not at once: a short run is done before.
     async fn progress(&mut self, mut progress: watch::Receiver<Progress>) -> WriteError {
         let began = Instant::now();
         loop {
-            if progress.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            let mut status = self.account.status();
-            status.progress = Some(*progress.borrow_and_update());
+            sleep((began.elapsed() / 60).clamp(PROGRESS, PROGRESS_SLOWEST)).await;
+            let before = self.account.status().progress.unwrap_or_default();
+            let changed = progress.wait_for(|now| *now != before).await.map(|now| *now);
+            let Ok(now) = changed else {
+                // borg's side has ended, and with it the run in a moment
+                return std::future::pending().await;
+            };
+            let status = BorgRunStatus { progress: Some(now), ..self.account.status() };
             match self.account.write(status).await {
                 Ok(()) | Err(WriteError::Refused(_)) => {}
                 Err(error) if error.may_pass() => self.ctx.metrics.status_failures.inc(),
                 Err(error) => return error,
             }
-            sleep((began.elapsed() / 60).clamp(PROGRESS, PROGRESS_SLOWEST)).await;
         }
     }
 
