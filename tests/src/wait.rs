@@ -130,11 +130,11 @@ pub async fn until_polled<T>(what: &str, deadline: Duration, mut look: impl Asyn
 }
 
 /// Every state of the object `name` that a watch shows, up to the first of which `last` holds.
-pub async fn states<K: Object>(api: &Api<K>, name: &str, deadline: Duration, last: impl Fn(&K) -> bool) -> Result<Vec<K>> {
+pub async fn states<K: Object>(api: &Api<K>, name: &str, deadline: Duration, mut last: impl FnMut(&K) -> bool) -> Result<Vec<K>> {
     let mut seen = Vec::new();
     until(api, name, "reached its end", deadline, |object| {
         seen.extend(object.cloned());
-        object.is_some_and(&last)
+        object.is_some_and(&mut last)
     })
     .await?;
     Ok(seen)
