@@ -55,7 +55,7 @@ async fn a_cancelled_archive_leaves_a_checkpoint_that_is_no_restore_point() {
 #[tokio::test]
 async fn a_cancelled_restore_and_one_that_never_began() {
     let mut world = World::new();
-    let hole = Command::new("truncate").args(["-s", "5G", "hole"]).current_dir(&world.volume).status();
+    let hole = Command::new("truncate").args(["-s", "3G", "hole"]).current_dir(&world.volume).status();
     assert!(hole.unwrap().success());
     succeeded(&world.archive().await);
     let target = world.path("target");
