@@ -14,7 +14,6 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 fn slots(dir: &Path) -> Slots {
     let identity =
@@ -32,15 +31,12 @@ fn lingering(machine: &Machine) -> Plan {
     plan
 }
 
-const FOLDER: &str = "BORGHERD_TEST_FOLDER";
-
-/// The agent of the next test: takes the slot, starts the sandbox, waits to be killed.
+/// The agent of the next test, in its folder: takes the slot, starts the sandbox, waits to be killed.
 #[tokio::test]
 #[ignore = "a process that another test starts"]
 async fn an_agent_that_will_be_killed() {
-    let folder = std::path::PathBuf::from(std::env::var_os(FOLDER).unwrap());
-    let plan: Plan = serde_json::from_slice(&fs::read(folder.join("plan")).unwrap()).unwrap();
-    let slot = slots(&folder.join("slots")).acquire("run").await.unwrap();
+    let plan: Plan = serde_json::from_slice(&fs::read("plan").unwrap()).unwrap();
+    let slot = slots(Path::new("slots")).acquire("run").await.unwrap();
     let sandbox = sandbox::spawn(exe(), &plan, vec![slot.try_clone().unwrap()]).await.unwrap();
     end(sandbox).await;
 }
@@ -52,7 +48,7 @@ async fn a_slot_is_held_until_borg_is_gone_though_the_agent_was_killed_before() 
     fs::write(machine.path().join("plan"), serde_json::to_vec(&plan).unwrap()).unwrap();
     let mut agent = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "life::an_agent_that_will_be_killed", "--ignored"])
-        .env(FOLDER, machine.path())
+        .current_dir(machine.path())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -198,7 +194,7 @@ fn a_holder_sleeps_until_sigterm_and_ends_well_at_once() {
         // It waits in sigtimedwait once its signals are blocked.
         while !fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap().contains("sigtimedwait") {
             assert_eq!(holder.try_wait().unwrap(), None);
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::yield_now();
         }
         assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success());
         assert!(holder.wait().unwrap().success());

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
 /// So long is waited for what must happen; nothing that must not happen is concluded from it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) const PASSPHRASE: &str = "correct horse battery staple";
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 const NOTHING: Option<&str> = None;
@@ -53,7 +53,8 @@ pub(crate) struct Ended {
 impl Machine {
     /// From now on this thread, and what it starts, has mounts of its own.
     pub(crate) fn new() -> Self {
-        unshare(CloneFlags::CLONE_NEWNS).expect("these tests must run as root");
+        let unshared = unshare(CloneFlags::CLONE_NEWNS);
+        assert_eq!(unshared, Ok(()), "these tests must run as root");
         mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING).unwrap();
         let dir = TempDir::new().unwrap();
         mount(NOTHING, dir.path(), Some("tmpfs"), MsFlags::empty(), NOTHING).unwrap();

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 const READ_SEARCH: u64 = 1 << 2;
 const RESTORE: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1 << 31;
 
-/// The five sets of capabilities, no_new_privs and the mode of seccomp, without /proc; the same again in a child, which root has executed.
+/// The five sets of capabilities, `no_new_privs` and the mode of seccomp, asked without /proc.
 const SETS: &str = r"
 header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
 libc.capget(header, data)
@@ -47,7 +47,7 @@ async fn borg_has_the_capabilities_of_its_operation_and_no_other() {
     }
 }
 
-/// As in the agent's container: `drop: [ALL]`, eight added, hence no SETPCAP, and no_new_privs already set.
+/// As in the agent's container: `drop: [ALL]`, eight added, hence no SETPCAP, and `no_new_privs` already set.
 #[tokio::test]
 async fn that_needs_no_more_capabilities_than_the_agent_has_in_its_container() {
     let machine = Machine::new();
