@@ -61,7 +61,9 @@ pub fn main(args: &Args) -> anyhow::Result<ExitCode> {
     })?;
     let Args { secret, namespace, .. } = args;
     match made {
-        Made::New => tracing::info!(secret, namespace, "made the Secret: passphrase, client key, host key. Save it outside of this cluster"),
+        Made::New => {
+            tracing::info!(secret, namespace, "made the Secret: passphrase, client key, host key. Save it outside of this cluster")
+        }
         Made::Before => tracing::info!(secret, namespace, "found the Secret; it stays as it is"),
     }
     Ok(ExitCode::SUCCESS)
@@ -138,11 +140,7 @@ where
     ];
     let labels = [("app.kubernetes.io/part-of".to_owned(), "borgherd".to_owned())];
     Ok(Secret {
-        metadata: ObjectMeta {
-            name: Some(args.secret.clone()),
-            labels: Some(BTreeMap::from(labels)),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(args.secret.clone()), labels: Some(BTreeMap::from(labels)), ..ObjectMeta::default() },
         data: Some(data.map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).into()),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
@@ -186,10 +184,7 @@ impl KeyPair {
         let public = read(&file.with_extension("pub"))?;
         let mut words = public.split_whitespace();
         match (words.next(), words.next()) {
-            (Some("ssh-ed25519"), Some(key)) => Ok(Self {
-                private: read(&file)?,
-                public: format!("ssh-ed25519 {key}"),
-            }),
+            (Some("ssh-ed25519"), Some(key)) => Ok(Self { private: read(&file)?, public: format!("ssh-ed25519 {key}") }),
             _ => bail!("ssh-keygen wrote a public key that is no ed25519 key"),
         }
     }

@@ -8,9 +8,12 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
+use std::io;
 
 /// Borg opens few files at once; whoever closes "all" descriptors in a loop must not have to close a thousand million.
 const OPEN_FILES: u64 = 65_536;
+/// Well above the agent's.
+const OOM_SCORE: i32 = 500;
 
 impl Capabilities {
     fn set(self) -> CapsHashSet {
@@ -36,7 +39,17 @@ pub(super) fn limit() -> Result<(), SandboxError> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed)?;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
     setrlimit(Resource::RLIMIT_NOFILE, soft.min(OPEN_FILES), hard).map_err(failed)?;
-    fs::write("/proc/self/oom_score_adj", "500").map_err(|error| SandboxError::new("raise the OOM score", error))
+    raise_oom_score().map_err(|error| SandboxError::new("raise the OOM score", error))
+}
+
+/// Raised only: lowering needs `CAP_SYS_RESOURCE`, and the kubelet may have given the container more than this.
+fn raise_oom_score() -> io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let score: i32 = fs::read_to_string(FILE)?.trim().parse().map_err(io::Error::other)?;
+    if score < OOM_SCORE {
+        fs::write(FILE, OOM_SCORE.to_string())?;
+    }
+    Ok(())
 }
 
 /// Gives up all capabilities but those of the operation.
