@@ -8,7 +8,8 @@ use super::prepare::{self, Prepared};
 use crate::admission::Ticket;
 use crate::context::Context;
 use crate::error::{Doing, Error};
-use crate::expose::clean;
+use crate::events;
+use crate::expose::{self, clean};
 use crate::repository::Unusable;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::crd::{Backup, Durations, Outcome, Owner, RunVolume, VolumeFacts, VolumePhase, VolumeStatus};
@@ -108,13 +109,35 @@ impl<'a> Work<'a> {
             Step::FindRun => self.find_run(volume).await,
             Step::Follow(phase) => Ok(archive::follow(volume, exposed, phase)),
             Step::Conclude => self.conclude(volume, exposed).await,
+            Step::Fail(reason @ (Reason::CloneNotBound | Reason::HolderNotStarted), message) => {
+                let why = self.why_not_exposed(&volume.pvc).await;
+                Ok(self.failed(volume, reason, format!("{message} ({why})")))
+            }
             Step::Fail(reason, message) => Ok(self.failed(volume, reason, message)),
             Step::Clean => {
                 clean::step(self.ctx, exposed).await.doing("cleaning up")?;
                 Ok(volume.clone())
             }
             Step::Finish => self.finish(volume).await,
+            Step::Abandon => self.abandon(volume).await,
         }
+    }
+
+    /// Ends the volume though something temporary is still there: the next try would meet it under the same names.
+    async fn abandon(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
+        let name = self.temporary(&volume.pvc);
+        let limit = self.ctx.config.timeouts.cleanup;
+        let note = format!("{}: {name} in {} was not gone within {limit:?}; it is tried on", volume.pvc, self.ctx.config.volumes_namespace);
+        self.ctx.events.warning(&events::about(self.backup), "Clean", "LeftOver", &note).await;
+        let outcome = volume.outcome.or(Some(Outcome::Failed));
+        self.finish(&VolumeStatus { outcome, ..volume.clone() }).await
+    }
+
+    /// What the driver or the kubelet says of a clone or holder that does not come.
+    async fn why_not_exposed(&self, pvc: &str) -> String {
+        let said = expose::last_warning(self.ctx, &self.temporary(pvc)).await;
+        let said = said.unwrap_or_else(|| "no Event says why".to_owned());
+        format!("{said}; look at the storage's driver, or raise timeouts.clone and timeouts.holder in the chart")
     }
 
     pub(super) fn policy(&self, pvc: &str) -> Result<Policy, Unusable> {

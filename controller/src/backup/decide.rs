@@ -13,6 +13,9 @@ use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(test)]
+mod tests;
+
 /// What is seen of one volume.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -72,6 +75,8 @@ pub enum Step {
     Clean,
     /// Everything temporary is gone.
     Finish,
+    /// It did not go in time: the volume ends, and the look for leftovers goes on with it.
+    Abandon,
 }
 
 /// Deadlines, retries and the time it is.
@@ -104,6 +109,7 @@ pub fn decide(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
         VolumePhase::Cloning => cloning(volume, seen, rules),
         VolumePhase::Queued | VolumePhase::Archiving => running(volume, seen, rules),
         VolumePhase::Cleaning if seen.exposed.is_empty() => Step::Finish,
+        VolumePhase::Cleaning if rules.deadline(volume.since, rules.timeouts.cleanup).1 => Step::Abandon,
         VolumePhase::Cleaning => Step::Clean,
         VolumePhase::Finished => Step::Wait(None),
     }
@@ -127,7 +133,9 @@ fn cutting(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
         return tell_or_wait(volume, snapshot_error(snapshot).map(|said| (Reason::SnapshotFailed, said)), at);
     }
     let said = snapshot_error(snapshot).unwrap_or("the storage has not answered");
-    Step::Fail(Reason::SnapshotFailed, format!("no snapshot was cut within {:?}: {said}", rules.timeouts.cut))
+    let (within, class) = (rules.timeouts.cut, volume.snapshot_class.as_deref().unwrap_or_default());
+    let message = format!("no snapshot was cut within {within:?}: {said}; look at the storage and at VolumeSnapshotClass {class}");
+    Step::Fail(Reason::SnapshotFailed, message)
 }
 
 /// Waits until `at`; what stands in the way is told first, once for each new wording.
@@ -150,12 +158,23 @@ fn cut(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
         return Step::Wait(Some(at));
     }
     let said = snapshot_error(snapshot).map(|s| format!(": {s}")).unwrap_or_default();
-    Step::Fail(Reason::SnapshotNotReady, format!("the snapshot was cut but not ready within {:?}{said}", rules.timeouts.ready))
+    let within = rules.timeouts.ready;
+    let message =
+        format!("the snapshot was cut but not ready within {within:?}{said}; look at the storage, or raise timeouts.ready in the chart");
+    Step::Fail(Reason::SnapshotNotReady, message)
 }
 
 fn waiting(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
+    let (_, passed) = rules.deadline(volume.since, rules.timeouts.queue);
     match volume.not_before {
         Some(at) if rules.now < at => Step::Wait(Some(at)),
+        _ if passed => Step::Fail(
+            Reason::DeadlineExceeded,
+            format!(
+                "its turn did not come within {:?}; raise timeouts.queue, agent.slots or the Repository's maxConcurrent",
+                rules.timeouts.queue
+            ),
+        ),
         _ if seen.snapshot.is_none() => Step::FindSnapshot,
         _ => Step::Admit,
     }
@@ -174,14 +193,15 @@ fn cloning(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
             let (at, passed) = rules.deadline(volume.since, rules.timeouts.clone + rules.timeouts.holder);
             match (passed, exposed.unschedulable()) {
                 (false, said) => tell_or_wait(volume, said.map(|said| (Reason::HolderUnschedulable, said)), at),
-                (true, Some(said)) => Step::Fail(Reason::HolderUnschedulable, format!("no node can mount the clone: {said}")),
+                (true, Some(said)) => Step::Fail(Reason::HolderUnschedulable, no_node(said)),
                 (true, None) => {
-                    Step::Fail(Reason::HolderNotStarted, format!("the clone was not mounted within {:?}", rules.timeouts.holder))
+                    let message = format!("the pod that mounts the clone did not start within {:?}", rules.timeouts.holder);
+                    Step::Fail(Reason::HolderNotStarted, message)
                 }
             }
         }
         (None, _) if clone_passed => match (exposed.unschedulable(), exposed.snapshot_error()) {
-            (Some(said), _) => Step::Fail(Reason::HolderUnschedulable, format!("no node can mount the clone: {said}")),
+            (Some(said), _) => Step::Fail(Reason::HolderUnschedulable, no_node(said)),
             (None, Some(said)) => Step::Fail(Reason::CloneNotBound, format!("the snapshot cannot be cloned: {said}")),
             (None, None) => Step::Fail(Reason::CloneNotBound, format!("the clone was not bound within {:?}", rules.timeouts.clone)),
         },
@@ -189,6 +209,10 @@ fn cloning(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
         (None, _) if ready && (exposed.claim.is_none() || exposed.holder.is_none()) => Step::Clone,
         (None, _) => tell_or_wait(volume, exposed.unschedulable().map(|said| (Reason::HolderUnschedulable, said)), clone_at),
     }
+}
+
+fn no_node(said: &str) -> String {
+    format!("no node can mount the clone: {said}; make a node that can, or allow its taint by holder.tolerations in the chart")
 }
 
 fn running(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
@@ -210,7 +234,10 @@ fn running(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
     }
     let (queue_at, queue_passed) = rules.deadline(volume.since, rules.timeouts.queue);
     if phase == VolumePhase::Queued && queue_passed {
-        return Step::Fail(Reason::DeadlineExceeded, format!("the run had no slot within {:?}", rules.timeouts.queue));
+        return Step::Fail(
+            Reason::DeadlineExceeded,
+            format!("the run had no slot within {:?}; raise timeouts.queue or agent.slots in the chart", rules.timeouts.queue),
+        );
     }
     let check = rules.now + chrono::Duration::from_std(rules.agent_check).unwrap_or_default();
     Step::Wait(Some(check.min(queue_at).min(overdue)))

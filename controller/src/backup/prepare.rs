@@ -69,7 +69,10 @@ fn choose_class(all: &[Arc<VolumeSnapshotClass>], wanted: Option<&str>, driver: 
     if let Some(wanted) = wanted {
         return match of_driver.iter().find(|c| c.name_any() == wanted) {
             Some(found) => Ok(found.name_any()),
-            None => Err(unusable(format!("there is no VolumeSnapshotClass {wanted} of driver {driver}; {}", list()))),
+            None => Err(unusable(format!(
+                "there is no VolumeSnapshotClass {wanted} of driver {driver}; {}; name one in the annotation borgherd.dev/snapshot-class",
+                list()
+            ))),
         };
     }
     let is_default = |c: &&&Arc<VolumeSnapshotClass>| c.annotations().get(DEFAULT_CLASS).map(String::as_str) == Some("true");

@@ -34,7 +34,8 @@ impl Work<'_> {
         let name = volume.snapshot.clone().unwrap_or_default();
         let Some(found) = self.snapshots().get_opt(&name).await.doing("looking for the VolumeSnapshot")? else {
             let reason = if volume.cut.is_some() { Reason::SnapshotGone } else { Reason::SnapshotFailed };
-            return Ok(self.failed(volume, reason, format!("VolumeSnapshot {name} is gone")));
+            let message = format!("VolumeSnapshot {name} was deleted before it was archived; back up again, and see who deletes snapshots");
+            return Ok(self.failed(volume, reason, message));
         };
         if !found.labels().contains_key(IN_FLIGHT) {
             self.patch_snapshot(&name, json!({"metadata": {"labels": {IN_FLIGHT: self.owner.uid}}})).await?;

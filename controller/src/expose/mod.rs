@@ -9,12 +9,13 @@ pub mod leak;
 pub mod objects;
 
 use crate::config::Config;
+use crate::context::Context;
 use crate::stores::{self, Stores};
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::crd::{BorgRun, Owner};
 use borgherd_api::names::{OWNER, OWNER_UID, TEMPORARY};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::api::{Api, ListParams, PostParams};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -89,6 +90,16 @@ impl Exposed {
     pub fn snapshot_error(&self) -> Option<&str> {
         self.snapshot.as_ref()?.status.as_ref()?.error.as_ref()?.message.as_deref()
     }
+}
+
+/// What the newest Warning says of the clone or its holder, which have one name; `None` also when that cannot be had.
+pub async fn last_warning(ctx: &Context, name: &str) -> Option<String> {
+    let events: Api<Event> = Api::namespaced(ctx.client.clone(), &ctx.config.volumes_namespace);
+    let about = ListParams::default().fields(&format!("involvedObject.name={name},type=Warning"));
+    let found = events.list(&about).await.inspect_err(|error| tracing::warn!(%error, name, "could not read Events")).ok()?;
+    let at = |e: &Event| e.last_timestamp.as_ref().map(|t| t.0).or_else(|| e.event_time.as_ref().map(|t| t.0));
+    let newest = found.items.into_iter().max_by_key(at)?;
+    Some(format!("{}: {}", newest.reason.unwrap_or_default(), newest.message.unwrap_or_default()))
 }
 
 /// Labels and annotations that everything temporary carries.

@@ -68,7 +68,10 @@ fn not_found(name: &str, all: &[Arc<Repository>]) -> Unusable {
     let mut names: Vec<_> = all.iter().map(|r| r.name_any()).collect();
     names.sort();
     let there = if names.is_empty() { "there is none".to_owned() } else { format!("there are: {}", names.join(", ")) };
-    Unusable { reason: Reason::RepositoryNotFound, message: format!("there is no Repository {name}; {there}") }
+    Unusable {
+        reason: Reason::RepositoryNotFound,
+        message: format!("there is no Repository {name}; {there}; make it, or name another in the annotation borgherd.dev/repository"),
+    }
 }
 
 fn default(all: &[Arc<Repository>]) -> Result<&Arc<Repository>, Unusable> {

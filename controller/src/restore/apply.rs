@@ -116,6 +116,7 @@ impl<'a> Work<'a> {
                 Ok(status.clone())
             }
             Step::Finish => Ok(self.finish(status)),
+            Step::Abandon => Ok(self.finish(&RestoreStatus { not_before: None, ..status.clone() })),
         }
     }
 

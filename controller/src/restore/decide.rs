@@ -40,6 +40,8 @@ pub enum Step {
     Clean,
     /// Everything temporary is gone after a failure.
     Finish,
+    /// It did not go in time: the Restore ends, and the look for leftovers goes on with it.
+    Abandon,
 }
 
 /// The next step.
@@ -47,6 +49,9 @@ pub fn decide(restore: &Restore, status: &RestoreStatus, exposed: &Exposed, lost
     match status.phase {
         RestorePhase::Pending => match status.not_before {
             Some(at) if rules.now < at => Step::Wait(Some(at)),
+            _ if status.resolved.is_some() && rules.deadline(status.since, rules.timeouts.queue).1 => {
+                Step::Fail(Reason::DeadlineExceeded, format!("its turn did not come within {:?}", rules.timeouts.queue))
+            }
             _ if status.resolved.is_some() => Step::Prepare,
             _ => Step::Begin,
         },
@@ -56,6 +61,7 @@ pub fn decide(restore: &Restore, status: &RestoreStatus, exposed: &Exposed, lost
         // Never given up: the data is whole, throwing it away helps nobody.
         RestorePhase::HandingOver => Step::HandOver,
         RestorePhase::Cleaning if exposed.is_empty() => Step::Finish,
+        RestorePhase::Cleaning if rules.deadline(status.since, rules.timeouts.cleanup).1 => Step::Abandon,
         RestorePhase::Succeeded | RestorePhase::Failed if exposed.is_empty() => Step::Wait(None),
         RestorePhase::Cleaning | RestorePhase::Succeeded | RestorePhase::Failed => Step::Clean,
     }
