@@ -82,8 +82,9 @@ pub(crate) enum Action {
 #[command(after_help = "\
 Without a PVC: one line for each PVC of the namespace. With PVCs: a block for each, with every setting and where it comes from
 (pvc, namespace or default), the last backup, the next one, and everything that stands against it.
--o json|yaml: {\"items\": [{namespace, pvc, state, excluded, suspended, policy: {KEY: {value, origin}}, problems, warnings,
-lastBackup, lastSuccess, lastFailure, nextBackup}]}; times are RFC 3339 in UTC.")]
+-o json|yaml: {\"items\": [{namespace, pvc, state, excluded, suspended, policy: {KEY: {value, origin}}, repository, problems,
+warnings, lastBackup, lastSuccess, lastFailure, due, nextBackup}]}; state is one of off, excluded, invalid, suspended, running,
+overdue, failed, incomplete, waiting, ok; times are RFC 3339 in UTC.")]
 pub(crate) struct Status {
     /// The PVCs to explain; none: a table of all
     #[arg(value_name = "PVC")]

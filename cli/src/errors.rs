@@ -180,7 +180,9 @@ fn forbidden(attempt: &Attempt, status: &Status) -> Failure {
     if status.message.contains("denied request") {
         return failure;
     }
-    failure.hint(format!("ask for a role that allows `{} {}`; `{}` tells whether it does", attempt.verb, attempt.resource, attempt.can_i()))
+    let instead = if attempt.everywhere { "; or look at one namespace with -n" } else { "" };
+    let can_i = attempt.can_i();
+    failure.hint(format!("ask for a role that allows `{} {}`; `{can_i}` tells whether it does{instead}", attempt.verb, attempt.resource))
 }
 
 /// The path is unknown (no such kind in this cluster), or the object is (then the answer names it).

@@ -4,7 +4,7 @@
 //! "the 10:00 backup" was cut some seconds after ten.
 
 use crate::duration;
-use chrono::{DateTime, Days, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Days, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, SubsecRound as _, TimeDelta, TimeZone, Utc};
 
 /// From the last moment of a second, a minute or a day to its end: cuts may have fractions of a second.
 const LAST: TimeDelta = TimeDelta::milliseconds(1);
@@ -82,7 +82,7 @@ fn named<Z: TimeZone>(text: &str, now: DateTime<Utc>, zone: &Z) -> Result<(DateT
 fn age(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let text = text.strip_suffix("ago").map_or(text, str::trim_end);
     let age = duration::parse(text).ok()?;
-    now.checked_sub_signed(TimeDelta::from_std(age).ok()?)
+    Some(now.checked_sub_signed(TimeDelta::from_std(age).ok()?)?.trunc_subsecs(0))
 }
 
 /// First and last millisecond of what a wall clock's reading names.

@@ -96,14 +96,31 @@ async fn run_in_cluster(cli: Cli, screen: Screen) -> Result<(), Failure> {
 fn on_ctrl_c() -> watch::Receiver<bool> {
     let (press, stop) = watch::channel(false);
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            press.send_replace(true);
-        }
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(i32::from(Exit::Interrupted.code()));
-        }
+        asked_to_stop().await;
+        press.send_replace(true);
+        asked_to_stop().await;
+        std::process::exit(i32::from(Exit::Interrupted.code()));
     });
     stop
+}
+
+/// Ctrl-C, `kill`, or the terminal's end.
+async fn asked_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (terminate, hang_up) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+        if let (Ok(mut terminate), Ok(mut hang_up)) = (terminate, hang_up) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return,
+                _ = terminate.recv() => return,
+                _ = hang_up.recv() => return,
+            }
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "NO_COLOR and TERM are conventions about the terminal, not configuration")]

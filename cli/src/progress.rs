@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Between two lines about the same phase, where there is no terminal.
-const REPEAT: TimeDelta = TimeDelta::seconds(30);
+const REPEAT: TimeDelta = TimeDelta::seconds(10);
 
 /// Where one volume stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(crate) fn numbers(progress: Option<Progress>) -> String {
         }
         Some(_) | None => output::bytes(progress.bytes),
     };
-    if progress.files == 0 {
+    if progress.files == 0 && progress.bytes > 0 {
         return bytes;
     }
     let word = if progress.files == 1 { "file" } else { "files" };
@@ -91,11 +91,16 @@ impl Board {
     }
 }
 
-/// What stays on the screen of a wait that ended early is where it stood.
+/// The bars go; of what has not ended, a line says where it stood.
 impl Drop for Board {
     fn drop(&mut self) {
-        for bar in self.drawn.values().filter(|b| !b.is_finished()) {
-            bar.abandon();
+        for bar in self.drawn.values() {
+            let last = format!("{}: {}", bar.prefix(), bar.message());
+            let ended = bar.is_finished();
+            bar.finish_and_clear();
+            if !ended {
+                self.say(&last);
+            }
         }
     }
 }
@@ -140,8 +145,8 @@ mod tests {
         let later = |seconds| begin + TimeDelta::seconds(seconds);
         assert!(board.is_news(&step("archiving", "1 file"), begin));
         board.show(&step("archiving", "1 file"), begin);
-        assert!(!board.is_news(&step("archiving", "2 files"), later(29)));
-        assert!(board.is_news(&step("archiving", "3 files"), later(30)));
+        assert!(!board.is_news(&step("archiving", "2 files"), later(9)));
+        assert!(board.is_news(&step("archiving", "3 files"), later(10)));
         assert!(board.is_news(&step("cleaning up", ""), later(1)));
         board.show(&step("cleaning up", ""), later(1));
         assert!(!board.is_news(&step("cleaning up", ""), later(500)), "nothing new to say");
@@ -152,6 +157,7 @@ mod tests {
         let of = |files, bytes, total_bytes| numbers(Some(Progress { files, bytes, total_bytes, ..Progress::default() }));
         assert_eq!(numbers(None), "");
         assert_eq!(of(12_000, 1_200_000_000, None), "12,000 files, 1.2 GB");
+        assert_eq!(of(0, 0, None), "0 files, 0 B");
         assert_eq!(of(1, 10, Some(0)), "1 file, 10 B");
         assert_eq!(of(0, 500_000, Some(1_000_000)), "500 kB of 1 MB (50 %)");
         assert_eq!(of(0, 2_000_000, Some(1_000_000)), "2 MB of 1 MB (100 %)");

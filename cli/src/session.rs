@@ -122,13 +122,13 @@ impl Session {
         Ok(good)
     }
 
-    /// Creates an object of a namespace.
+    /// Creates an object of a namespace. Goes on despite Ctrl-C, as whoever made something must know its name.
     pub(crate) async fn create<K>(&self, namespace: &str, object: &K) -> Result<K, Failure>
     where
         K: Readable + Serialize + Resource<Scope = NamespaceResourceScope>,
     {
         let attempt = Attempt::new::<K>("create", Some(namespace), object.meta().name.as_deref());
-        self.ask(&attempt, self.api::<K>(namespace).create(&PostParams::default(), object)).await
+        answer(&attempt, self.api::<K>(namespace).create(&PostParams::default(), object)).await
     }
 
     /// Deletes an object of a namespace; it is no error when it is gone. Goes on despite Ctrl-C: it is what cleans up after it.

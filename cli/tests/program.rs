@@ -156,7 +156,13 @@ fn answer(method: &str) -> Response<Body> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ctrl_c_deletes_the_preview_and_ends_with_130() {
+async fn ctrl_c_and_kill_delete_the_preview_and_end_with_130() {
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        interrupted_by(signal).await;
+    }
+}
+
+async fn interrupted_by(signal: &str) {
     let home = TempDir::new().unwrap();
     let (address, asked) = api_server().await;
     let config = kubeconfig(&home, &address);
@@ -170,7 +176,7 @@ async fn ctrl_c_deletes_the_preview_and_ends_with_130() {
     })
     .await
     .unwrap();
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
     let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap()).await.unwrap();
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(130), "error: interrupted\n"));
     assert!(has("DELETE /apis/borgherd.dev/v1alpha1/namespaces/shop/restores/list-abcde"), "{asked:?}");

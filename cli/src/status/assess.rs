@@ -128,6 +128,8 @@ fn item(seen: &Seen, timetable: &Timetable, pvc: &PersistentVolumeClaim, now: Da
     let due = judged.policy.as_ref().ok().and_then(|policy| timetable.due(policy, pvc, now));
     let mut problems = texts(judged.policy.as_ref().err().map_or(&[][..], Vec::as_slice));
     problems.extend(chosen.as_ref().and_then(|c| c.as_ref().err()).cloned());
+    let mut warnings = texts(&judged.warnings);
+    warnings.extend(judged.policy.as_ref().ok().and_then(|policy| timetable.split(policy, pvc)));
     let mut item = Item {
         state: State::Ok,
         excluded: judged.excluded.map(|e| e.to_string()),
@@ -135,7 +137,7 @@ fn item(seen: &Seen, timetable: &Timetable, pvc: &PersistentVolumeClaim, now: Da
         policy: settings(&judged),
         repository: chosen.and_then(Result::ok),
         problems,
-        warnings: texts(&judged.warnings),
+        warnings,
         last_backup: attempts.first().cloned(),
         last_success: newest(|o| o == Outcome::Succeeded),
         last_failure: newest(|o| matches!(o, Outcome::Failed | Outcome::Incomplete)),
@@ -245,19 +247,40 @@ struct Asked {
     next: Option<DateTime<Utc>>,
 }
 
-/// When each group, or PVC without one, was last backed up by the schedule, and how long it has been there.
+/// When each group, or PVC without one, was last backed up by the schedule, and how long it has been there. What is cut together
+/// is what the controller's plan says: the same group, schedule and time zone.
 struct Timetable {
-    /// By namespace and group or PVC.
-    groups: BTreeMap<(String, String), History>,
+    groups: BTreeMap<Place, History>,
 }
 
 /// What counts for when a group is due.
 #[derive(Clone, Copy, Debug)]
 struct History {
-    /// Creation of the youngest.
+    /// Creation of the oldest.
     created: DateTime<Utc>,
     /// The newest scheduled time.
     last: Option<DateTime<Utc>>,
+}
+
+/// Who is cut together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    namespace: String,
+    /// Kept apart by its kind, since a group may be called like a PVC.
+    subject: String,
+    schedule: String,
+    zone: &'static str,
+}
+
+impl Place {
+    fn of(policy: &Policy, pvc: &PersistentVolumeClaim) -> Option<Self> {
+        Some(Self {
+            namespace: pvc.namespace().unwrap_or_default(),
+            subject: policy.group.as_ref().map_or_else(|| format!("pvc/{}", pvc.name_any()), |g| format!("group/{g}")),
+            schedule: policy.schedule.as_ref()?.to_string(),
+            zone: policy.time_zone.name(),
+        })
+    }
 }
 
 impl Timetable {
@@ -266,16 +289,12 @@ impl Timetable {
         let mut groups = BTreeMap::new();
         for pvc in &seen.neighbours {
             let judged = judged(seen, pvc);
-            let Ok(policy) = &judged.policy else {
-                continue;
-            };
-            if judged.excluded.is_some() {
-                continue;
-            }
+            let place = judged.policy.as_ref().ok().and_then(|policy| Place::of(policy, pvc));
+            let Some(place) = place.filter(|_| judged.excluded.is_none()) else { continue };
             let created = time::created(pvc).unwrap_or_default();
-            let last = scheduled.get(&(pvc.namespace().unwrap_or_default(), pvc.name_any())).copied();
-            let group: &mut History = groups.entry(place(policy, pvc)).or_insert(History { created, last });
-            group.created = group.created.max(created);
+            let last = scheduled.get(&(place.namespace.clone(), pvc.name_any())).copied();
+            let group: &mut History = groups.entry(place).or_insert(History { created, last });
+            group.created = group.created.min(created);
             group.last = group.last.max(last);
         }
         Self { groups }
@@ -284,18 +303,20 @@ impl Timetable {
     /// What the schedule asks for; `None` without one.
     fn due(&self, policy: &Policy, pvc: &PersistentVolumeClaim, now: DateTime<Utc>) -> Option<Asked> {
         let schedule = policy.schedule.as_ref()?;
-        let History { created, last } = *self.groups.get(&place(policy, pvc))?;
+        let History { created, last } = *self.groups.get(&Place::of(policy, pvc)?)?;
         let due = due(schedule, policy.time_zone, created, last, now);
         // The controller makes up for the newest of several missed times; how long it has not begun shows the oldest.
         let oldest = schedule.next(last.map_or(created, |last| last.max(created)), policy.time_zone);
         Some(Asked { since: due.now.and(oldest), next: due.next })
     }
-}
 
-/// Namespace, and group or PVC: kept apart, since a group may be called like a PVC.
-fn place(policy: &Policy, pvc: &PersistentVolumeClaim) -> (String, String) {
-    let subject = policy.group.as_ref().map_or_else(|| format!("pvc/{}", pvc.name_any()), |g| format!("group/{g}"));
-    (pvc.namespace().unwrap_or_default(), subject)
+    /// What a group that is cut in parts is told.
+    fn split(&self, policy: &Policy, pvc: &PersistentVolumeClaim) -> Option<String> {
+        let (group, place) = (policy.group.as_ref()?, Place::of(policy, pvc)?);
+        let parts = self.groups.keys().filter(|p| (&p.namespace, &p.subject) == (&place.namespace, &place.subject)).count();
+        let told = || format!("the PVCs of group {group} have different schedules or time zones, so they are not all cut together");
+        (parts > 1).then(told)
+    }
 }
 
 /// The newest scheduled time of each PVC that a Backup or a snapshot was made for.

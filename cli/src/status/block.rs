@@ -86,7 +86,7 @@ fn absent(key: Key, item: &Item) -> Option<String> {
     match key {
         Key::ArchiveSchedule => Some("every backup is archived".to_owned()),
         Key::TimeZone => Some("UTC".to_owned()),
-        Key::Repository => item.repository.as_ref().map(|name| format!("{name}  (the default Repository)")),
+        Key::Repository => repository(item),
         Key::Schedule
         | Key::Mode
         | Key::SnapshotClass
@@ -97,6 +97,13 @@ fn absent(key: Key, item: &Item) -> Option<String> {
         | Key::Suspend
         | Key::Group => None,
     }
+}
+
+/// The default one; its name is known to those who may see Repositories.
+fn repository(item: &Item) -> Option<String> {
+    let never = item.policy.get(Key::ArchiveSchedule.name()).is_some_and(|s| s.value.is_empty());
+    let unnamed = (!never && item.problems.is_empty()).then(|| "the default Repository".to_owned());
+    item.repository.as_ref().map(|name| format!("{name}  (the default Repository)")).or(unnamed)
 }
 
 fn running(attempt: &Attempted) -> Line {

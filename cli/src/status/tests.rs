@@ -55,6 +55,7 @@ fn pvcs() -> Vec<Value> {
         pvc("data", &[("archive-schedule", "@weekly"), ("exclude", "*.tmp\ncache/"), ("shedule", "@hourly")]),
         device,
         pvc("fresh", &[("group", "pair")]),
+        pvc("fresh-too", &[("group", "pair"), ("time-zone", "Asia/Tokyo")]),
         pvc("late", &[("schedule", "0 */2 * * *")]),
         pvc("nowhere", &[("repository", "tape")]),
         pvc("paused", &[("suspend", "true")]),
@@ -125,7 +126,8 @@ async fn wide_says_where_values_come_from() {
 #[tokio::test]
 async fn a_block_for_each_that_is_named() {
     let server = Server::new(answer);
-    let asked = args::Status { pvcs: ["data", "wrong", "unlucky", "snaps", "device", "late"].map(str::to_owned).to_vec(), ..all() };
+    let asked =
+        args::Status { pvcs: ["data", "wrong", "unlucky", "snaps", "device", "late", "fresh-too"].map(str::to_owned).to_vec(), ..all() };
     run(&server.session, &asked).await.unwrap();
     insta::assert_snapshot!(out());
 }
@@ -152,6 +154,7 @@ async fn every_state_is_reached() {
             ("data", State::Ok),
             ("device", State::Excluded),
             ("fresh", State::Waiting),
+            ("fresh-too", State::Overdue),
             ("late", State::Overdue),
             ("nowhere", State::Invalid),
             ("paused", State::Suspended),
