@@ -233,7 +233,6 @@ say({{
     'setns': call(308 if X86 else 268, pidfd, 0x20000),
     'kill': attempt(os.kill, other, signal.SIGTERM),
     'kill group': attempt(os.killpg, other, signal.SIGTERM),
-
     'tgkill': call(234 if X86 else 131, other, other, 15),
     'pidfd kill': attempt(signal.pidfd_send_signal, pidfd, signal.SIGTERM),
     'limits': call(302 if X86 else 261, other, 7, 0, 0),
