@@ -59,6 +59,15 @@ impl Cluster {
         self.storage_sh("rm -f \"$1\"", &[&file.to_string_lossy()]).await.map(drop)
     }
 
+    /// Damages the first bytes of a file of a volume on the disk below the file system, which notices by its checksum: in volumes that
+    /// are cloned from now on, reading it ends with an I/O error. It must be of random bytes, and not small.
+    pub async fn damage(&self, volume: &str, path: &str) -> Result<()> {
+        let file = self.state.join("volumes/volumes").join(volume).join(path);
+        let image = self.state.join("volumes.img");
+        let command = ["on", "node-1", "python3", "-c", DAMAGE, &*image.to_string_lossy(), &*file.to_string_lossy()];
+        self.run(&command).await.map(drop)
+    }
+
     /// Names of the volumes in the storage.
     pub async fn stored_volumes(&self) -> Result<BTreeSet<String>> {
         self.stored("volumes").await
@@ -95,6 +104,33 @@ impl Cluster {
     }
 }
 
+/// Overwrites, in an image of a file system, the place where a file's first bytes are.
+const DAMAGE: &str = r#"
+import os, sys
+image, path = sys.argv[1:]
+file = open(path, "rb")
+os.fsync(file.fileno())
+os.sync()
+needle = file.read(4096)
+disk = os.open(image, os.O_RDWR)
+found, at, step = 0, 0, 1 << 24
+while True:
+    try:
+        at = os.lseek(disk, at, os.SEEK_DATA)
+    except OSError:
+        break
+    end = os.lseek(disk, at, os.SEEK_HOLE)
+    while at < end:
+        block = os.pread(disk, min(step, end - at) + 4096, at)
+        where = block.find(needle)
+        if where >= 0:
+            os.pwrite(disk, b"damaged by a test", at + where)
+            found += 1
+        at = min(at + step, end)
+if not found:
+    sys.exit("%s is not in %s" % (path, image))
+"#;
+
 /// Prints the pids whose cgroup names the pod and whose command line contains `$2`.
 const FIND: &str = r#"for p in /proc/[0-9]*; do
   if grep -q "pod$1" "$p/cgroup" 2>/dev/null && tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep -qF -- "$2"; then echo "${p#/proc/}"; fi
@@ -116,6 +152,13 @@ impl Node {
         let mut child = Command::new(&self.cluster.script);
         child.args(["on", &self.name]).args(command).env("CLUSTER_STATE", &self.cluster.state);
         Ok(child.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?)
+    }
+
+    /// Starts a program on it that can be written to; it ends when its standard input does.
+    pub(crate) fn spawn(&self, command: &[&str]) -> Result<tokio::process::Child> {
+        let mut child = Command::new(&self.cluster.script);
+        child.args(["on", &self.name]).args(command).env("CLUSTER_STATE", &self.cluster.state);
+        Ok(child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
     }
 
     /// Pids of a pod's processes whose command line contains `command`. They are the cluster's, not this machine's.

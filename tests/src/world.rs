@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use borgherd_api::names;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
@@ -165,6 +165,18 @@ impl World {
     /// Where a failed test's state goes.
     pub(crate) fn dump_folder(&self) -> PathBuf {
         self.settings.root.join("target/log/e2e").join(&self.test)
+    }
+
+    /// The storage's own name of the volume of a PVC.
+    pub async fn volume_handle(&self, pvc: &str) -> Result<String> {
+        let volume: PersistentVolume = self.api_all().get(&self.volume_of(pvc).await?).await?;
+        volume.spec.and_then(|s| s.csi).map(|c| c.volume_handle).with_context(|| format!("PVC {pvc} is not of a CSI driver"))
+    }
+
+    /// Name of the PersistentVolume of a PVC.
+    pub async fn volume_of(&self, pvc: &str) -> Result<String> {
+        let claim: PersistentVolumeClaim = self.api().get(pvc).await?;
+        claim.spec.and_then(|s| s.volume_name).with_context(|| format!("PVC {pvc} has no volume"))
     }
 
     /// Node that a pod runs on.

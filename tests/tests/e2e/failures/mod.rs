@@ -2,4 +2,8 @@
 //! message says ends it.
 
 mod asked;
+mod deadlines;
 mod expect;
+mod found;
+mod server;
+mod unreadable;
