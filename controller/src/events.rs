@@ -1,4 +1,7 @@
 //! Events: what a user acts on or wants to see in `kubectl describe`. Losing one is logged and changes nothing.
+//!
+//! Each is an object of its own. A recorder that is kept counts up an earlier Event of the same reason instead: with the earlier one's
+//! words, and in vain where that one has been deleted.
 
 use borgherd_api::names::CONTROLLER;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -7,12 +10,15 @@ use kube::{Client, Resource};
 
 /// Publishes Events in the name of the controller.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub struct Events {
+    client: Client,
+    reporter: Reporter,
+}
 
 impl Events {
     /// `instance` is the pod's name.
     pub fn new(client: Client, instance: &str) -> Self {
-        Self(Recorder::new(client, Reporter { controller: CONTROLLER.into(), instance: Some(instance.to_owned()) }))
+        Self { client, reporter: Reporter { controller: CONTROLLER.into(), instance: Some(instance.to_owned()) } }
     }
 
     /// Something went as it should.
@@ -28,7 +34,8 @@ impl Events {
     async fn publish(&self, type_: EventType, about: &ObjectReference, action: &str, reason: &str, note: &str) {
         let note: String = note.chars().take(1000).collect();
         let event = Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None };
-        if let Err(error) = self.0.publish(&event, about).await {
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        if let Err(error) = recorder.publish(&event, about).await {
             tracing::warn!(reason, %error, "could not publish an Event");
         }
     }

@@ -1,6 +1,6 @@
 //! Telling what happened: one log line and, where a user acts on it, one Event a transition; counters and durations.
 
-use super::apply::Work;
+use super::work::Work;
 use crate::events;
 use borgherd_api::crd::{Backup, Outcome, VolumePhase, VolumeStatus};
 use tracing::{info, warn};
@@ -36,9 +36,15 @@ async fn failure(work: &Work<'_>, volume: &VolumeStatus) {
     work.ctx.metrics.attempt_failed(volume);
     work.ctx.events.warning(&events::about(work.backup), "Backup", &reason, &note).await;
     if volume.not_before.is_none() {
-        let claim = events::pvc(&work.owner.namespace, &volume.pvc, volume.pvc_uid.as_deref());
+        let claim = events::pvc(&work.owner.namespace, &volume.pvc, claim_uid(work, volume).as_deref());
         work.ctx.events.warning(&claim, "Backup", &reason, &note).await;
     }
+}
+
+/// UID of the PVC, without which `kubectl describe` shows no Event: as it was cut, or as it is known.
+fn claim_uid(work: &Work<'_>, volume: &VolumeStatus) -> Option<String> {
+    let known = || work.ctx.world().spaces.get(&work.owner.namespace)?.claims.get(&volume.pvc).map(|c| c.uid.clone());
+    volume.pvc_uid.clone().or_else(known)
 }
 
 async fn success(work: &Work<'_>, volume: &VolumeStatus) {
