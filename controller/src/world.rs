@@ -62,6 +62,17 @@ pub struct Past {
     pub last: Option<(DateTime<Utc>, Outcome, Option<Reason>)>,
 }
 
+/// What was decided about one PVC, kept for metrics and Events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decided {
+    /// Expected seconds between backups; none: not scheduled.
+    pub interval: Option<f64>,
+    /// What is wrong with its annotations, so that it is not backed up.
+    pub problem: Option<String>,
+    /// What is probably not meant, though nothing stops for it.
+    pub warning: Option<String>,
+}
+
 /// One namespace as the planner sees it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Space {
@@ -74,7 +85,7 @@ pub struct Space {
     /// By PVC name.
     pub past: HashMap<String, Past>,
     /// What the planner last decided, by PVC name: those with a schedule or a problem.
-    pub decided: BTreeMap<String, crate::plan::decide::Decided>,
+    pub decided: BTreeMap<String, Decided>,
 }
 
 /// All namespaces by name.

@@ -5,77 +5,17 @@
 use super::archive;
 use super::decide::{self, Step};
 use super::prepare::{self, Prepared};
-use crate::admission::Ticket;
-use crate::context::Context;
+use super::work::Work;
 use crate::error::{Doing, Error};
 use crate::events;
 use crate::expose::{self, clean};
 use crate::repository::Unusable;
-use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
-use borgherd_api::crd::{Backup, Durations, Outcome, Owner, RunVolume, VolumeFacts, VolumePhase, VolumeStatus};
-use borgherd_api::names::{self, IN_FLIGHT, VOLUME_FACTS};
-use borgherd_api::policy::Policy;
-use borgherd_api::{Reason, time};
-use chrono::{DateTime, Utc};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
-use kube::api::Api;
+use borgherd_api::Reason;
+use borgherd_api::crd::{Durations, Outcome, RunVolume, VolumePhase, VolumeStatus};
+use borgherd_api::names::IN_FLIGHT;
 use serde_json::json;
 
-/// One Backup being worked on.
-pub struct Work<'a> {
-    /// Everything shared.
-    pub ctx: &'a Context,
-    /// The Backup as it was last written.
-    pub backup: &'a Backup,
-    /// It, as the owner of what is made.
-    pub owner: Owner,
-    /// Now.
-    pub now: DateTime<Utc>,
-}
-
-impl<'a> Work<'a> {
-    /// Of a Backup.
-    pub fn new(ctx: &'a Context, backup: &'a Backup) -> Self {
-        let owner = Owner {
-            kind: "Backup".into(),
-            namespace: backup.namespace().unwrap_or_default(),
-            name: backup.name_any(),
-            uid: backup.uid().unwrap_or_default(),
-        };
-        Self { ctx, backup, owner, now: (ctx.clock)() }
-    }
-
-    /// Name of everything temporary of a volume.
-    pub fn temporary(&self, pvc: &str) -> String {
-        names::temporary(&self.owner.uid, pvc)
-    }
-
-    /// The volume's place in the ledger.
-    pub fn ticket(&self, pvc: &str) -> Ticket {
-        Ticket { uid: self.owner.uid.clone(), pvc: pvc.to_owned() }
-    }
-
-    pub(super) fn snapshots(&self) -> Api<VolumeSnapshot> {
-        Api::namespaced(self.ctx.client.clone(), &self.owner.namespace)
-    }
-
-    pub(super) fn contents(&self) -> Api<VolumeSnapshotContent> {
-        Api::all(self.ctx.client.clone())
-    }
-
-    pub(super) fn records(&self) -> Api<ConfigMap> {
-        Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace)
-    }
-
-    pub(super) fn enter(&self, volume: &VolumeStatus, phase: VolumePhase) -> VolumeStatus {
-        VolumeStatus { phase, since: Some(self.now), reason: None, message: None, ..volume.clone() }
-    }
-
-    pub(super) fn since(&self, from: Option<DateTime<Utc>>) -> Option<f64> {
-        from.map(|from| seconds(self.now - from))
-    }
-
+impl Work<'_> {
     /// Carries `step` out.
     pub async fn apply(
         &self,
@@ -140,35 +80,6 @@ impl<'a> Work<'a> {
         format!("{said}; look at the storage's driver, or raise timeouts.clone and timeouts.holder in the chart")
     }
 
-    pub(super) fn policy(&self, pvc: &str) -> Result<Policy, Unusable> {
-        self.ctx.world().policy(&self.owner.namespace, pvc).map_err(|problems| Unusable {
-            reason: Reason::Invalid,
-            message: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-        })
-    }
-
-    /// Gives the volume's turn to the next.
-    pub fn leave(&self, pvc: &str) {
-        let woken = self.ctx.admission.leave(&self.ticket(pvc), self.ctx.capacity());
-        self.ctx.wake(&woken);
-    }
-
-    /// The attempt has failed: cleaning comes next, and then a retry or the end.
-    pub fn failed(&self, volume: &VolumeStatus, reason: Reason, message: impl Into<String>) -> VolumeStatus {
-        self.leave(&volume.pvc);
-        let retry = match volume.attempt {
-            0 => None,
-            attempt => decide::retry(reason, attempt, &self.ctx.config.limits, self.now),
-        };
-        VolumeStatus {
-            reason: Some(reason),
-            message: Some(message.into().chars().take(4000).collect()),
-            not_before: retry,
-            outcome: retry.is_none().then_some(Outcome::Failed),
-            ..self.enter(volume, VolumePhase::Cleaning)
-        }
-    }
-
     /// Everything temporary is gone: the end, or the wait for the next try.
     async fn finish(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
         let durations = Durations { clean: self.since(volume.since), ..volume.durations.unwrap_or_default() };
@@ -187,20 +98,4 @@ impl<'a> Work<'a> {
         }
         Ok(done)
     }
-}
-
-/// What is written on a snapshot about its volume; defaults where it is not Borgherd's.
-pub fn facts(snapshot: Option<&VolumeSnapshot>) -> VolumeFacts {
-    let text = snapshot.and_then(|s| s.annotations().get(VOLUME_FACTS));
-    text.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default()
-}
-
-/// A duration in seconds, with fractions.
-pub fn seconds(duration: chrono::Duration) -> f64 {
-    duration.as_seconds_f64()
-}
-
-/// The time that names of a Backup's snapshots carry.
-pub fn named_at(backup: &Backup) -> DateTime<Utc> {
-    backup.spec.scheduled_time.or_else(|| time::created(backup)).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The second half of a volume's way: admitted, cloned, held, run, and the run's end taken over.
 
-use super::apply::{Work, facts, seconds};
 use super::decide;
+use super::work::{Work, facts, seconds};
 use crate::admission::{Answer, Request};
 use crate::error::{Doing, Error};
 use crate::expose::{self, Exposed, clean, objects};

@@ -1,6 +1,6 @@
 //! Leading one Backup to its end: observe → decide → apply → status, volume by volume, all volumes side by side.
 
-pub mod apply;
+mod apply;
 mod archive;
 pub mod decide;
 pub mod history;
@@ -8,12 +8,12 @@ pub mod prepare;
 pub mod report;
 mod snapshot;
 pub mod status;
+pub mod work;
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::expose::Exposed;
 use crate::{lost, stores};
-use apply::Work;
 use borgherd_api::crd::{Backup, Trigger, VolumePhase, VolumeStatus};
 use borgherd_api::policy::ArchiveWhen;
 use chrono::{DateTime, Utc};
@@ -24,6 +24,7 @@ use kube::runtime::controller::Action;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{Instrument, info_span, warn};
+use work::Work;
 
 /// Looked at again at the latest: watches lose events.
 const RESYNC: Duration = Duration::from_mins(5);

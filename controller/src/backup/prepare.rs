@@ -1,6 +1,6 @@
 //! What is checked before a snapshot is asked for, by live reads: the PVC, its driver, the class. Nothing is made here.
 
-use super::apply::{Work, named_at};
+use super::work::{Work, named_at};
 use crate::error::{Doing, Error};
 use crate::repository::Unusable;
 use borgherd_api::Reason;

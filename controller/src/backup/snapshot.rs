@@ -1,8 +1,8 @@
 //! The first half of a volume's way: the VolumeSnapshot is created, its cut written down, its content kept.
 
-use super::apply::Work;
 use super::decide;
 use super::prepare::Prepared;
+use super::work::Work;
 use crate::error::{Doing, Error};
 use crate::expose::{self, objects};
 use borgherd_api::Reason;

@@ -3,7 +3,7 @@
 //! Invariant: the same facts give the same names, so two leaders that decide at once make one Backup.
 
 use crate::config::Annotations;
-use crate::world::{Claim, Past, Space};
+use crate::world::{Claim, Decided, Past, Space};
 use borgherd_api::due::due;
 use borgherd_api::names::{self, BackupSubject};
 use borgherd_api::policy::{self, ArchiveWhen, Key, Origin, Policy};
@@ -21,17 +21,6 @@ pub struct Planned {
     pub archive: bool,
     /// The time it was due.
     pub scheduled: DateTime<Utc>,
-}
-
-/// What was decided about one PVC, kept for metrics and Events.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Decided {
-    /// Expected seconds between backups; none: not scheduled.
-    pub interval: Option<f64>,
-    /// What is wrong with its annotations, so that it is not backed up.
-    pub problem: Option<String>,
-    /// What is probably not meant, though nothing stops for it.
-    pub warning: Option<String>,
 }
 
 /// The plan of one namespace.

@@ -9,9 +9,10 @@ pub use feed::{Feeds, backups, restores, start};
 
 use crate::context::Context;
 use crate::events;
+use crate::world::Decided;
 use borgherd_api::crd::{Backup, BackupSpec, Trigger};
 use chrono::{DateTime, Utc};
-use decide::{Decided, Plan, Planned};
+use decide::{Plan, Planned};
 use kube::api::{Api, PostParams};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what does not match ends as `NoMatch`; there is no falling back to something else.
 
-use crate::backup::apply::facts;
+use crate::backup::work::facts;
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::repository::Unusable;

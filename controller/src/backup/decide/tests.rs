@@ -1,6 +1,6 @@
 //! Each phase's next step, by table: what is seen, what time it is, what follows.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::unnecessary_wraps, reason = "a test may panic; what is seen is mostly optional")]
 
 use super::*;
 use borgherd_api::crd::snapshot::{
