@@ -60,7 +60,9 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
             format!("the passphrase in Secret {secret} is not that of the repository {location}: put the right one there")
         }
         Reason::RepositoryFull => {
-            format!("no space left for the repository {location}: free some there, or delete archives and compact it")
+            format!(
+                "no space left for the repository {location}: free some there or enlarge it (Borg needs some even to delete archives and compact)"
+            )
         }
         Reason::RepositoryVanished => format!(
             "there is no repository at {location}, where archives were: check that the storage is mounted there; if it is gone for good, \
@@ -72,21 +74,27 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
             expected.map_or_else(String::new, |id| format!(" ({id})"))
         ),
         Reason::RepositoryMissing => format!("there is no repository at {location}: check the location of Repository {repository}"),
-        Reason::RepositoryCorrupted => format!("the repository {location} is damaged: run borg check on it before anything else, and repair it or bring a copy back"),
+        Reason::RepositoryCorrupted => {
+            format!("the repository {location} is damaged: run borg check on it before anything else, and repair it or bring a copy back")
+        }
         Reason::RepositoryLocked => {
             format!("the repository {location} is locked by somebody else: wait for it, or run borg break-lock if that one is dead")
         }
         Reason::ArchiveNameTaken => format!("an archive {archive} that is not of this Backup is in {location}: rename or delete it"),
         Reason::ArchiveNotFound => format!("there is no archive {archive} in {location}: list what there is"),
-        Reason::FilesUnreadable => format!("the archive {archive} was made, but it lacks files that could not be read"),
+        Reason::FilesUnreadable => {
+            format!("the archive {archive} was made, but it lacks files that could not be read: see to them, and back up again")
+        }
         Reason::FilesNotRestored => format!("not all of {archive} could be restored"),
         Reason::BorgKilled => "borg was killed: see whether the node or the agent's memory limit is too small".to_owned(),
         Reason::Interrupted => "borg was interrupted before it had finished: the agent was stopped or the run deleted".to_owned(),
-        Reason::DeadlineExceeded => format!("the run's deadline passed before borg had finished with {location}: raise timeouts.run in the chart"),
+        Reason::DeadlineExceeded => {
+            format!("the run's deadline passed before borg had finished with {location}: raise timeouts.run in the chart")
+        }
         Reason::SandboxFailed => "the sandbox for borg could not be set up".to_owned(),
         Reason::Invalid => "the run's specification is not valid".to_owned(),
         Reason::VolumeNotMounted => "the run has no volume".to_owned(),
-        Reason::BorgFailed => format!("borg failed with the repository {location}; its last lines are in the run's log"),
+        Reason::BorgFailed => format!("borg failed with the repository {location}; its last lines are in the log of the node's agent"),
         // Not borg's to give.
         Reason::PvcNotFound
         | Reason::VolumeNotSupported

@@ -1,4 +1,5 @@
-//! Borg as the agent runs it, against real borg, real sshd and real file systems; only the sandbox is left out.
+//! Borg as the agent runs it, against real borg, real sshd and real file systems. The sandbox is left out where nothing rests on it:
+//! without it, borg has the same capabilities.
 //!
 //! Needs root, since owners, capabilities and mounts are part of it, the Debian packages acl, attr, e2fsprogs, libcap2-bin, openssh-server, util-linux,
 //! and borg as `hack/borg` installs it. What is missing fails a test, it does not skip it.

@@ -76,31 +76,14 @@ async fn a_server_that_is_down_or_has_no_borg_or_no_name() {
     expect(&report, FAILED, Some(Reason::ConnectionFailed), &["no-such-host.invalid"]);
 }
 
-/// A tmpfs of 24 MiB, unmounted with the value.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(path: &Path) -> Self {
-        fs::create_dir_all(path).unwrap();
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "none"]).arg(path).status();
-        assert!(done.unwrap().success());
-        Self(path.to_owned())
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        assert!(Command::new("umount").arg("-l").arg(&self.0).status().unwrap().success());
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_of_the_repository_here_and_on_the_server() {
     for mut world in [World::new(), World::ssh()] {
         if world.server.is_none() {
             world.repository.location = world.path("small/repository").display().to_string();
         }
-        let small = Small::mount(&world.server.as_ref().map_or(world.path("small"), |server| server.folder.clone()));
+        let disk = world.server.as_ref().map_or(world.path("small"), |server| server.folder.clone());
+        world.mount_tmpfs(&disk, "size=24m");
         succeeded(&world.archive().await);
         world.cut += chrono::TimeDelta::hours(1);
         let noise = Command::new("dd")
@@ -112,7 +95,7 @@ async fn a_full_disk_of_the_repository_here_and_on_the_server() {
         expect(&report, FAILED, Some(Reason::RepositoryFull), &[&world.repository.location]);
         assert_eq!(world.archives().len(), 1);
         // Space again, and it goes on without anybody's help.
-        let more = Command::new("mount").args(["-o", "remount,size=200m"]).arg(&small.0).status();
+        let more = Command::new("mount").args(["-o", "remount,size=200m"]).arg(&disk).status();
         assert!(more.unwrap().success());
         succeeded(&world.archive().await);
     }
@@ -145,7 +128,7 @@ async fn a_repository_that_vanished_is_not_made_again() {
 
 #[tokio::test]
 async fn a_repository_in_the_place_of_another_is_not_written_to() {
-    for mut world in [World::new(), World::ssh()] {
+    for mut world in [World::new(), World::ssh(), World::sandboxed()] {
         succeeded(&world.archive().await);
         world.cut += chrono::TimeDelta::hours(1);
         world.repository.may_init = false;

@@ -8,12 +8,20 @@ use std::fs;
 
 #[tokio::test]
 async fn every_awkward_thing_comes_back_identical() {
-    let world = World::ssh();
+    comes_back_identical(World::ssh()).await;
+}
+
+#[tokio::test]
+async fn every_awkward_thing_comes_back_identical_out_of_the_sandbox() {
+    comes_back_identical(World::sandboxed()).await;
+}
+
+async fn comes_back_identical(mut world: World) {
     fs::remove_file(world.volume.join("file")).unwrap();
     tree::make(&world.volume);
     succeeded(&world.archive().await);
     let target = world.path("target");
-    fs::create_dir(&target).unwrap();
+    world.make_volume(&target);
     let report = world.restore(&target).await;
     succeeded(&report);
     assert_eq!(Some(report.progress.bytes), report.progress.total_bytes);

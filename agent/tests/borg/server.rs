@@ -37,6 +37,11 @@ impl Server {
         Self { port, folder, key, known_hosts, sshd }
     }
 
+    /// The client's key and known hosts, as a Secret would hold them.
+    pub(crate) fn keys(&self) -> (String, String) {
+        (fs::read_to_string(&self.key).unwrap(), fs::read_to_string(&self.known_hosts).unwrap())
+    }
+
     /// Location of a repository on it.
     pub(crate) fn location(&self, path: &str) -> String {
         format!("ssh://root@127.0.0.1:{}/./{path}", self.port)

@@ -2,6 +2,7 @@
 
 use super::server::Server;
 use borgherd_agent::borg::{Access, Call, Job, Launch, Limits, Places, Report, Running, execute, host_id};
+use borgherd_agent::sandbox::{self, Capabilities, Plan, SandboxVolume, Secrets};
 use borgherd_api::Reason;
 use borgherd_api::crd::{
     ArchiveOptions, BorgRunSpec, Encryption, ListOptions, Operation, Progress, RestoreOptions, RunPhase, RunRepository, Subject,
@@ -11,6 +12,8 @@ use borgherd_api::names;
 use chrono::{DateTime, Utc};
 use command_fds::{CommandFdExt, FdMapping};
 use futures::future::BoxFuture;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -35,7 +38,19 @@ fn borg() -> PathBuf {
     fs::canonicalize(borg).unwrap()
 }
 
+const NOTHING: Option<&str> = None;
+
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
 pub(crate) struct World {
+    /// Unmounted with the world; whatever happens to this process, other processes do not see them.
+    mounts: Vec<Mounted>,
     pub(crate) root: TempDir,
     pub(crate) borg: PathBuf,
     pub(crate) server: Option<Server>,
@@ -44,6 +59,8 @@ pub(crate) struct World {
     pub(crate) repository: RunRepository,
     /// Capabilities that are left to borg, by setpriv's names; absent: those of the sandbox.
     pub(crate) capabilities: Option<&'static str>,
+    /// In the agent's own sandbox, not without one. Only for ssh repositories.
+    pub(crate) sandboxed: bool,
     pub(crate) passphrase: String,
     pub(crate) limits: Limits,
     pub(crate) deadline: DateTime<Utc>,
@@ -60,6 +77,9 @@ impl World {
     /// With a path repository that does not exist and may be made.
     pub(crate) fn new() -> Self {
         let borg = borg();
+        // From now on this thread, and what it starts, has mounts of its own.
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING).unwrap();
         let root = tempfile::tempdir().unwrap();
         let volume = root.path().join("volume");
         fs::create_dir(&volume).unwrap();
@@ -75,11 +95,13 @@ impl World {
                 may_init: true,
                 expected_id: None,
             },
+            mounts: Vec::new(),
             root,
             borg,
             server: None,
             volume,
             capabilities: None,
+            sandboxed: false,
             passphrase: PASSPHRASE.to_owned(),
             limits: Limits {
                 lock_patience: Duration::from_secs(4),
@@ -104,6 +126,31 @@ impl World {
         world.repository.location = server.location("deep/er/repository");
         world.server = Some(server);
         world
+    }
+
+    /// As [`Self::ssh`], in the agent's own sandbox.
+    pub(crate) fn sandboxed() -> Self {
+        let mut world = Self::ssh();
+        world.sandboxed = true;
+        let volume = world.volume.clone();
+        world.make_volume(&volume);
+        world
+    }
+
+    /// Makes `folder` something to archive or to restore into: for the sandbox it has to be a mount point.
+    pub(crate) fn make_volume(&mut self, folder: &Path) {
+        fs::create_dir_all(folder).unwrap();
+        if self.sandboxed {
+            mount(Some(folder), folder, NOTHING, MsFlags::MS_BIND, NOTHING).unwrap();
+            self.mounts.push(Mounted(folder.to_owned()));
+        }
+    }
+
+    /// Mounts a tmpfs.
+    pub(crate) fn mount_tmpfs(&mut self, folder: &Path, options: &str) {
+        fs::create_dir_all(folder).unwrap();
+        mount(NOTHING, folder, Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
+        self.mounts.push(Mounted(folder.to_owned()));
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -189,12 +236,14 @@ impl World {
         let files = self.path("files");
         fs::create_dir_all(&files).unwrap();
         Begun {
-            launcher: Plain {
+            launcher: Launcher {
                 borg: self.borg.clone(),
                 volume: self.volume.clone(),
+                state: self.state(),
                 files,
                 passphrase: self.passphrase.clone(),
                 capabilities: self.capabilities,
+                keys: self.sandboxed.then(|| self.server.as_ref().unwrap().keys()),
                 pids: Mutex::new(Vec::new()),
             },
             key: self.server.as_ref().map_or_else(Default::default, |server| (server.key.clone(), server.known_hosts.clone())),
@@ -240,7 +289,7 @@ impl World {
 
 /// A run that has not been executed yet.
 pub(crate) struct Begun {
-    pub(crate) launcher: Plain,
+    pub(crate) launcher: Launcher,
     key: (PathBuf, PathBuf),
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) cancel: CancellationToken,
@@ -255,7 +304,17 @@ impl Begun {
         let job = Job {
             spec: &spec,
             host_id: &host_id,
-            places: Places { state: &state, state_here: &state, files: &self.launcher.files, ssh_privatekey: key, known_hosts },
+            places: if world.sandboxed {
+                Places {
+                    state: Path::new(sandbox::STATE),
+                    state_here: &state,
+                    files: Path::new(sandbox::FILES),
+                    ssh_privatekey: Path::new(sandbox::SSH_PRIVATEKEY),
+                    known_hosts: Path::new(sandbox::KNOWN_HOSTS),
+                }
+            } else {
+                Places { state: &state, state_here: &state, files: &self.launcher.files, ssh_privatekey: key, known_hosts }
+            },
             limits: world.limits,
         };
         execute(job, &self.launcher, self.progress.clone(), self.cancel.clone(), &Utc::now).await
@@ -274,19 +333,25 @@ impl Begun {
     }
 }
 
-/// Starts borg with the sandbox's capabilities, but without a sandbox.
-pub(crate) struct Plain {
+/// Starts borg with the sandbox's capabilities, but without a sandbox; or in one.
+pub(crate) struct Launcher {
     borg: PathBuf,
     pub(crate) volume: PathBuf,
+    state: PathBuf,
     files: PathBuf,
     passphrase: String,
     capabilities: Option<&'static str>,
+    /// SSH key and known hosts, for the sandbox, if it is to be used.
+    keys: Option<(String, String)>,
     pids: Mutex<Vec<i32>>,
 }
 
-impl Launch for Plain {
+impl Launch for Launcher {
     fn launch<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, io::Result<Running>> {
         Box::pin(async move {
+            if let Some(keys) = &self.keys {
+                return self.sandbox(call, keys).await;
+            }
             for (name, text) in &call.files {
                 fs::write(self.files.join(name), text)?;
             }
@@ -297,7 +362,35 @@ impl Launch for Plain {
     }
 }
 
-impl Plain {
+impl Launcher {
+    async fn sandbox(&self, call: &Call, (key, known_hosts): &(String, String)) -> io::Result<Running> {
+        let (capabilities, volume) = match call.access {
+            Access::Archive => (Capabilities::Archive, Some(true)),
+            Access::Restore => (Capabilities::Restore, Some(false)),
+            Access::Repository => (Capabilities::Repository, None),
+        };
+        let plan = Plan {
+            volume: volume.map(|read_only| SandboxVolume { source: self.volume.clone(), read_only }),
+            state: self.state.clone(),
+            repository_path: None,
+            create_repository_path: false,
+            secrets: Secrets {
+                passphrase: self.passphrase.clone(),
+                ssh_privatekey: Some(key.clone()),
+                known_hosts: Some(known_hosts.clone()),
+            },
+            files: call.files.clone(),
+            argv: std::iter::once(self.borg.display().to_string()).chain(call.argv.iter().cloned()).collect(),
+            env: call.env.clone(),
+            capabilities,
+        };
+        let exe = Path::new(env!("CARGO_BIN_EXE_borgherd-agent"));
+        let mut sandbox = sandbox::spawn(exe, &plan, Vec::new()).await.map_err(io::Error::other)?;
+        let (stdout, stderr) = (sandbox.take_stdout().unwrap(), sandbox.take_stderr().unwrap());
+        self.pids.lock().unwrap().push(i32::try_from(sandbox.pid().unwrap()).unwrap());
+        Ok(Running { stdout, stderr, process: Box::new(sandbox) })
+    }
+
     fn command(&self, call: &Call) -> io::Result<Command> {
         let capabilities = self.capabilities.unwrap_or(match call.access {
             Access::Archive => "-all,+dac_read_search",
