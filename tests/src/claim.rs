@@ -4,7 +4,7 @@ use crate::wait::{DEADLINE, until};
 use crate::world::World;
 use anyhow::{Context, Result};
 use borgherd_api::names;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -77,5 +77,15 @@ impl World {
         let bound =
             until(&api, pvc, "is bound", DEADLINE, |p: Option<&PersistentVolumeClaim>| p.and_then(phase).as_deref() == Some("Bound"));
         bound.await?.context("bound and yet absent")
+    }
+
+    /// Says of a bound PVC's volume that it can be mounted on one node only, as storage of a zone does.
+    pub async fn pin(&self, pvc: &str, node: &str) -> Result<()> {
+        let volume = self.bound(pvc).await?.spec.and_then(|s| s.volume_name).context("bound to no volume")?;
+        let term = json!({ "matchExpressions": [{ "key": "kubernetes.io/hostname", "operator": "In", "values": [node] }] });
+        let affinity = json!({ "spec": { "nodeAffinity": { "required": { "nodeSelectorTerms": [term] } } } });
+        let volumes = self.api_all::<PersistentVolume>();
+        let pinned = volumes.patch(&volume, &PatchParams::default(), &Patch::Merge(affinity)).await;
+        pinned.with_context(|| format!("pin {volume} to {node}")).map(drop)
     }
 }

@@ -1,6 +1,7 @@
 //! The command line as a person calls it, built from this checkout, and other people than the administrator.
 
 use crate::exec::Output;
+use crate::settings::Settings;
 use crate::wait::DEADLINE;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
@@ -46,8 +47,13 @@ impl World {
     /// Where `borgherd` is: cargo puts it beside the tests.
     pub fn cli_binary(&self) -> Result<PathBuf> {
         static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-        let built = BUILT.get_or_init(|| build(&self.settings.root).map_err(|e| format!("{e:#}")));
+        let built = BUILT.get_or_init(|| build(&self.settings).map_err(|e| format!("{e:#}")));
         built.clone().map_err(anyhow::Error::msg).context("build borgherd")
+    }
+
+    /// Where programs are found.
+    pub fn path(&self) -> &str {
+        &self.settings.path
     }
 
     /// The API server as it looks to somebody else.
@@ -88,18 +94,13 @@ impl World {
     }
 }
 
-fn build(root: &Path) -> Result<PathBuf> {
+fn build(settings: &Settings) -> Result<PathBuf> {
     let tests = std::env::current_exe()?;
     let folder = tests.ancestors().nth(2).context("the tests are not in a target folder")?;
     let target = folder.parent().context("no target folder")?;
-    let mut cargo = std::process::Command::new(cargo());
-    cargo.args(["build", "--quiet", "--locked", "--offline", "-p", "borgherd-cli", "--bin", "borgherd"]);
-    let status = cargo.current_dir(root).env("CARGO_TARGET_DIR", target).stdin(Stdio::null()).status()?;
-    ensure!(status.success(), "cargo build -p borgherd-cli: {status}");
+    let mut cargo = std::process::Command::new(&settings.cargo);
+    cargo.args(["build", "--quiet", "--locked", "--offline", "--bin", "borgherd"]);
+    let status = cargo.current_dir(&settings.root).env("CARGO_TARGET_DIR", target).stdin(Stdio::null()).status()?;
+    ensure!(status.success(), "cargo build --bin borgherd: {status}");
     Ok(folder.join("borgherd"))
-}
-
-#[allow(clippy::disallowed_methods)] // cargo tells its tests which cargo it is
-fn cargo() -> PathBuf {
-    std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }

@@ -1,5 +1,11 @@
 //! End-to-end tests on a real cluster with the chart installed: `hack/test e2e [NAME…]`. One module a subject.
 
 mod archive_restore;
+mod command_line;
 mod failures;
+mod observability;
+mod restores;
+mod rights;
+mod schedules;
 mod support;
+mod volumes;

@@ -4,96 +4,17 @@ use anyhow::{Context, Result, ensure};
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::crd::{Backup, RestoreSource, SourceKind, Trigger};
 use borgherd_api::names;
-use borgherd_e2e::{App, Claim, DEADLINE, World, test, until, until_all};
-use futures::StreamExt;
+use borgherd_e2e::{App, Claim, DEADLINE, Seen, World, test, until, until_all};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::discovery::{Scope, verbs};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Discovery, ResourceExt};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinSet;
 
 /// A schedule of every minute, and what it starts.
 const SCHEDULED: Duration = Duration::from_mins(4);
-
-/// What Borgherd may have in an application's namespace, and what is Kubernetes' own account of things.
-const ALLOWED: [&str; 3] = ["Backup", "Event", "VolumeSnapshot"];
-
-/// Every object of every kind that was ever seen in a namespace, as `Kind/name`.
-struct Seen {
-    objects: Arc<Mutex<BTreeSet<String>>>,
-    watches: JoinSet<()>,
-}
-
-impl Seen {
-    /// Watches every kind that the API server knows; returns when each watch has begun.
-    async fn of(w: &World) -> Result<Self> {
-        let mut seen = Self { objects: Arc::default(), watches: JoinSet::new() };
-        let mut begun = Vec::new();
-        for group in Discovery::new(w.client.clone()).run().await?.groups() {
-            for (kind, capabilities) in group.recommended_resources() {
-                if capabilities.scope != Scope::Namespaced || !capabilities.supports_operation(verbs::WATCH) {
-                    continue;
-                }
-                let api: Api<DynamicObject> = Api::namespaced_with(w.client.clone(), &w.namespace, &kind);
-                let (done, waits) = tokio::sync::oneshot::channel();
-                begun.push(waits);
-                seen.watch(api, kind.kind, done);
-            }
-        }
-        ensure!(begun.len() > 20, "the API server has {} namespaced kinds only", begun.len());
-        for waits in begun {
-            tokio::time::timeout(DEADLINE, waits).await.context("a watch does not begin")??;
-        }
-        Ok(seen)
-    }
-
-    fn watch(&mut self, api: Api<DynamicObject>, kind: String, done: tokio::sync::oneshot::Sender<()>) {
-        let objects = Arc::clone(&self.objects);
-        self.watches.spawn(async move {
-            let mut done = Some(done);
-            let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
-                        let name = format!("{kind}/{}", object.name_any());
-                        objects.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
-                    }
-                    Ok(Event::InitDone) => drop(done.take().map(|done| done.send(()))),
-                    Ok(Event::Init) | Err(_) => {}
-                }
-            }
-        });
-    }
-
-    /// What came after `before` and is not allowed.
-    fn foreign(&self, before: &BTreeSet<String>) -> Vec<String> {
-        let now = self.now();
-        let allowed = |o: &&String| o.split_once('/').is_some_and(|(kind, _)| ALLOWED.contains(&kind));
-        now.difference(before).filter(|o| !allowed(o)).cloned().collect()
-    }
-
-    fn now(&self) -> BTreeSet<String> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Says of a volume that it can be mounted on one node only, as storage of a zone does.
-async fn pin(w: &World, pvc: &str, node: &str) -> Result<()> {
-    let claim = w.bound(pvc).await?;
-    let volume = claim.spec.and_then(|s| s.volume_name).context("bound to no volume")?;
-    let term = json!({ "matchExpressions": [{ "key": "kubernetes.io/hostname", "operator": "In", "values": [node] }] });
-    let affinity = json!({ "spec": { "nodeAffinity": { "required": { "nodeSelectorTerms": [term] } } } });
-    let volumes = w.api_all::<PersistentVolume>();
-    let pinned = volumes.patch(&volume, &PatchParams::default(), &Patch::Merge(affinity)).await;
-    pinned.with_context(|| format!("pin {volume} to {node}")).map(drop)
-}
 
 async fn two_nodes(w: &World) -> Result<Option<[String; 2]>> {
     let nodes = w.api_all::<Node>().list(&ListParams::default()).await?;
@@ -118,8 +39,8 @@ async fn applications(w: &World, nodes: &[String; 2]) -> Result<()> {
         let app = w.app(app).await?;
         app.sh("for v in /a /b /c; do if [ -d $v ]; then echo $v >$v/file; fi; done").await?;
     }
-    pin(w, "left", &nodes[0]).await?;
-    pin(w, "right", &nodes[1]).await
+    w.pin("left", &nodes[0]).await?;
+    w.pin("right", &nodes[1]).await
 }
 
 /// The Backups of the first scheduled minute.
@@ -204,7 +125,7 @@ fn an_annotated_namespace_is_archived_on_both_nodes_and_nothing_of_borgherds_com
         cut_within_a_second(w, &backups).await?;
         let out = backups.iter().find(|b| b.spec.volumes.iter().any(|v| v == "out"));
         ensure!(out.is_none(), "the PVC with an empty schedule was backed up: {out:?}");
-        let foreign = seen.foreign(&before);
+        let foreign = seen.foreign(&before, &["Backup", "VolumeSnapshot"]);
         ensure!(foreign.is_empty(), "in the application's namespace there were {foreign:?}");
         ensure!(seen.now().iter().any(|o| o.starts_with("VolumeSnapshot/")), "the watches have not seen the snapshots either");
         no_lock_is_left(w).await
