@@ -49,10 +49,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
     /// The namespace [default: that of the context]
-    #[arg(short, long, global = true, value_name = "NAME")]
+    #[arg(short, long, global = true, value_name = "NAME", value_parser = name)]
     pub(crate) namespace: Option<String>,
     /// The namespace that Borgherd is installed in
-    #[arg(long, global = true, value_name = "NAME", env = "BORGHERD_NAMESPACE", default_value = "borgherd")]
+    #[arg(long, global = true, value_name = "NAME", env = "BORGHERD_NAMESPACE", default_value = "borgherd", value_parser = name)]
     pub(crate) borgherd_namespace: String,
     /// How to print
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
@@ -87,7 +87,7 @@ warnings, lastBackup, lastSuccess, lastFailure, due, nextBackup}]}; state is one
 overdue, failed, incomplete, waiting, ok; times are RFC 3339 in UTC.")]
 pub(crate) struct Status {
     /// The PVCs to explain; none: a table of all
-    #[arg(value_name = "PVC")]
+    #[arg(value_name = "PVC", value_parser = name)]
     pub(crate) pvcs: Vec<String>,
     /// Of all namespaces
     #[arg(short = 'A', long, conflicts_with_all = ["namespace", "pvcs"])]
@@ -105,7 +105,7 @@ a larger group. A PVC that has no schedule or is suspended can be backed up by h
 -o json|yaml prints the Backup object, with --wait as it ended.")]
 pub(crate) struct Backup {
     /// The PVCs, all of one namespace
-    #[arg(value_name = "PVC", required = true)]
+    #[arg(value_name = "PVC", required = true, value_parser = name)]
     pub(crate) pvcs: Vec<String>,
     /// Only take snapshots, archive nothing
     #[arg(long)]
@@ -125,6 +125,7 @@ Asks Borgherd by a Restore object with `preview: true`, which is deleted afterwa
 -o json|yaml: {\"items\": [{cut, snapshot: {name, bytes}, archives: [{name, repository, bytes, files}]}]}, newest first.")]
 pub(crate) struct List {
     /// The PVC that was backed up
+    #[arg(value_parser = name)]
     pub(crate) pvc: String,
     /// Only snapshots
     #[arg(long, conflicts_with_all = ["archives", "repository"])]
@@ -133,7 +134,7 @@ pub(crate) struct List {
     #[arg(long)]
     pub(crate) archives: bool,
     /// Look into this Repository [default: the one in force for the PVC]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) repository: Option<String>,
     /// How long to wait for Borgherd's answer
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "60s")]
@@ -149,9 +150,10 @@ The new PVC appears when it is complete; one that exists is never touched. Witho
 what will be restored. -o json|yaml prints the Restore object, with --wait as it ended.")]
 pub(crate) struct Restore {
     /// The PVC that was backed up; it need not exist any more
+    #[arg(value_parser = name)]
     pub(crate) pvc: String,
     /// The PVC to make
-    #[arg(long, value_name = "NEW")]
+    #[arg(long, value_name = "NEW", value_parser = name)]
     pub(crate) to: String,
     /// Only from a snapshot or only from an archive [default: the newest, a snapshot before an archive of the same cut]
     #[arg(long, value_enum)]
@@ -163,13 +165,13 @@ pub(crate) struct Restore {
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<String>,
     /// StorageClass of the new PVC [default: that of the source]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) storage_class: Option<String>,
     /// Size of the new PVC, such as 10Gi [default: that of the source]
     #[arg(long, value_name = "SIZE", value_parser = quantity)]
     pub(crate) size: Option<String>,
     /// Look into this Repository [default: the one in force for the PVC]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) repository: Option<String>,
     /// Wait for the end, showing progress
     #[arg(long)]
@@ -194,6 +196,18 @@ pub(crate) enum Kind {
     Snapshot,
     /// A Borg archive
     Archive,
+}
+
+/// A name that the API server takes, so that nothing else gets into the path of a request: RFC 1123 subdomain.
+fn name(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        inner && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(is_label) {
+        return Ok(text.to_owned());
+    }
+    Err("a name has lower case letters, digits, `-` and `.`, and begins and ends with a letter or digit".to_owned())
 }
 
 /// A Kubernetes quantity of bytes, as the API server would take it, without its rarer forms.
@@ -263,10 +277,29 @@ mod tests {
             ("borgherd restore data --to new --size -1Gi", "-1"),
             ("borgherd restore data --to new --from tape", "tape"),
             ("borgherd status -o xml", "xml"),
+            ("borgherd status -n Shop", "Shop"),
+            ("borgherd status --borgherd-namespace a/b", "a/b"),
+            ("borgherd backup ../secrets", "../secrets"),
+            ("borgherd list a?b", "a?b"),
+            ("borgherd restore data_1 --to new", "data_1"),
+            ("borgherd restore data --to a..b", "a..b"),
+            ("borgherd restore data --to new --storage-class a%2f", "a%2f"),
+            ("borgherd restore data --to new --repository .x", ".x"),
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
             assert!(error.to_string().contains(named), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        let long = "a".repeat(253);
+        for good in ["a", "data-1", "data.example.org", "0", long.as_str()] {
+            assert_eq!(name(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "-a", "a-", "a.", ".a", "A", "a_b", "a b", "ä", &format!("{long}a")] {
+            assert!(name(bad).is_err(), "{bad}");
         }
     }
 

@@ -59,7 +59,6 @@ pub(crate) async fn run(session: &Session, args: &args::Restore) -> Result<(), F
 /// What can be told wrong before anything is made. What may not be looked at is left to the controller.
 async fn check(session: &Session, args: &args::Restore) -> Result<(), Failure> {
     let namespace = &session.namespace;
-    name(&args.to)?;
     if session.find::<PersistentVolumeClaim>(namespace, &args.to).await?.is_some() {
         let wrong = format!("PVC {namespace}/{} exists, and a restore touches no volume that exists", args.to);
         return Err(Failure::invalid(wrong).hint("give another name with --to"));
@@ -81,19 +80,6 @@ fn exists<K>(found: Result<Option<K>, Failure>, kind: &str, name: &str, resource
         Err(failure) if failure.exit != Exit::Forbidden => Err(failure),
         Ok(Some(_)) | Err(_) => Ok(()),
     }
-}
-
-/// A name that the API server takes for a PVC: RFC 1123 subdomain.
-fn name(name: &str) -> Result<(), Failure> {
-    let label = |l: &str| {
-        let inner = l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        inner && !l.is_empty() && !l.starts_with('-') && !l.ends_with('-')
-    };
-    if name.len() <= 253 && name.split('.').all(label) {
-        return Ok(());
-    }
-    Err(Failure::invalid(format!("--to: {name} cannot be the name of a PVC"))
-        .hint("a name has lower case letters, digits, `-` and `.`, and begins and ends with a letter or digit"))
 }
 
 fn order(namespace: &str, args: &args::Restore, at: Option<DateTime<Utc>>) -> Restore {

@@ -108,8 +108,6 @@ async fn what_can_be_told_wrong_beforehand_changes_nothing() {
     };
     for (asked, exit, named) in [
         (wrong(|a| a.to = "data".to_owned()), Exit::Invalid, "PVC shop/data exists"),
-        (wrong(|a| a.to = "Data_2".to_owned()), Exit::Invalid, "--to: Data_2 cannot be the name"),
-        (wrong(|a| a.to = "a..b".to_owned()), Exit::Invalid, "cannot be the name"),
         (wrong(|a| a.at = Some("tomorrow".to_owned())), Exit::Invalid, "--at: tomorrow is no time"),
         (wrong(|a| a.at = Some("2030-01-01".to_owned())), Exit::Invalid, "lies in the future"),
         (wrong(|a| a.storage_class = Some("slow".to_owned())), Exit::NotFound, "there is no StorageClass slow"),
