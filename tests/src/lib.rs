@@ -22,6 +22,7 @@
 //! here sleeps: everything waits for a condition, with a deadline, and says in its error what it saw last.
 
 mod app;
+mod archive;
 mod backup;
 mod claim;
 mod cli;
@@ -35,6 +36,7 @@ mod release;
 mod repository;
 mod seen;
 mod settings;
+mod slot;
 mod tree;
 mod turnstile;
 mod wait;
@@ -50,6 +52,7 @@ pub use node::{Cluster, Node};
 pub use release::Release;
 pub use repository::Credentials;
 pub use seen::Seen;
+pub use slot::Foreign;
 pub use tree::same;
 pub use turnstile::Turnstile;
 pub use wait::{DEADLINE, Object, states, until, until_all, until_polled};
