@@ -47,6 +47,10 @@ pub(super) async fn conclude(ctx: &Context, mut account: Account, mut status: Bo
         pause = next_pause(pause);
     }
     tracing::info!(phase = ?status.phase, reason = ?status.reason, why = status.message, "ended");
+    // the BorgRun, where they stand too, goes soon
+    if status.phase != RunPhase::Succeeded {
+        status.log.iter().for_each(|line| tracing::info!(line, "borg said"));
+    }
     ctx.metrics.ended(&spec, &status);
     push(ctx, &spec, &status).await;
 }
