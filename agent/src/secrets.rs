@@ -61,9 +61,7 @@ pub fn main(args: &Args) -> anyhow::Result<ExitCode> {
     })?;
     let Args { secret, namespace, .. } = args;
     match made {
-        Made::New => {
-            tracing::info!(secret, namespace, "made the Secret: passphrase, client key, host key. Save it outside of this cluster")
-        }
+        Made::New => tracing::info!(secret, namespace, "made the Secret: save it outside of this cluster"),
         Made::Before => tracing::info!(secret, namespace, "found the Secret; it stays as it is"),
     }
     Ok(ExitCode::SUCCESS)

@@ -47,15 +47,14 @@ async fn borg_has_the_capabilities_of_its_operation_and_no_other() {
     }
 }
 
-/// As in the agent's container: `drop: [ALL]`, eight added, hence no SETPCAP; `no_new_privs` already set; a high OOM score, which only
-/// SYS_RESOURCE could lower.
+/// As in the agent's container: `drop: [ALL]`, eight added, hence no SETPCAP, and `no_new_privs` already set.
 #[tokio::test]
 async fn that_needs_no_more_capabilities_than_the_agent_has_in_its_container() {
     let machine = Machine::new();
     let contained = |capabilities: &str| {
         let path = machine.path().join(format!("as-in-the-container-{}", capabilities.len()));
         let script = format!(
-            "#!/bin/sh\necho 900 > /proc/self/oom_score_adj\nexec /usr/bin/setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,{capabilities} {} \"$@\"\n",
+            "#!/bin/sh\nexec /usr/bin/setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,{capabilities} {} \"$@\"\n",
             exe().display()
         );
         fs::write(&path, script).unwrap();

@@ -171,13 +171,17 @@ say({
 
 /// Seen from outside, where /proc is whole, while the sandbox runs.
 #[tokio::test]
-async fn no_secret_is_in_arguments_or_environment() {
+async fn no_secret_is_in_arguments_or_environment_and_no_oom_score_is_lowered() {
     let machine = Machine::new();
     let plan = machine.plan("open('/run/borg/state/started', 'w').close(); open('/run/borg/state/end').close(); say(0)");
     for fifo in ["started", "end"] {
         mkfifo(&plan.state.join(fifo), nix::sys::stat::Mode::S_IRWXU).unwrap();
     }
-    let sandbox = sandbox::spawn(exe(), &plan, Vec::new()).await.unwrap();
+    // The kubelet gives a container such a score, and lowering it would take a capability that the agent does not have.
+    let scored = machine.path().join("scored");
+    fs::write(&scored, format!("#!/bin/sh\necho 900 > /proc/self/oom_score_adj\nexec {} \"$@\"\n", exe().display())).unwrap();
+    fs::set_permissions(&scored, fs::Permissions::from_mode(0o755)).unwrap();
+    let sandbox = sandbox::spawn(&scored, &plan, Vec::new()).await.unwrap();
     soon(tokio::fs::read(plan.state.join("started"))).await.unwrap();
     let pid = sandbox.pid().unwrap();
     for file in ["cmdline", "environ"] {
@@ -187,6 +191,7 @@ async fn no_secret_is_in_arguments_or_environment() {
             assert!(!text.contains(secret), "{file} has {secret:?}");
         }
     }
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap(), "900\n");
     soon(tokio::fs::write(plan.state.join("end"), "")).await.unwrap();
     assert!(soon(end(sandbox)).await.status.success());
 }
