@@ -12,9 +12,7 @@ const ENTRIES: usize = 80;
 impl Running {
     /// Makes the awkward tree at `path`, which must not exist.
     pub async fn make_awkward_tree(&self, path: &str) -> Result<()> {
-        self.exec(&["python3", "-c", SCRIPT, "make", path])
-            .await?
-            .ok("make the awkward tree")?;
+        self.exec(&["python3", "-c", SCRIPT, "make", path]).await?.ok("make the awkward tree")?;
         let lines = self.fingerprint(path).await?.lines().count();
         ensure!(lines >= ENTRIES, "the awkward tree has {lines} entries only");
         Ok(())
@@ -22,11 +20,7 @@ impl Running {
 
     /// Everything about a tree, a line an entry: two trees are the same if these are.
     pub async fn fingerprint(&self, path: &str) -> Result<String> {
-        Ok(self
-            .exec(&["python3", "-c", SCRIPT, "print", path])
-            .await?
-            .ok("print a tree")?
-            .text())
+        Ok(self.exec(&["python3", "-c", SCRIPT, "print", path]).await?.ok("print a tree")?.text())
     }
 }
 
@@ -34,11 +28,6 @@ impl Running {
 pub fn same(expected: &str, found: &str) -> Result<()> {
     let lost: Vec<&str> = expected.lines().filter(|l| !found.lines().any(|f| f == *l)).collect();
     let new: Vec<&str> = found.lines().filter(|l| !expected.lines().any(|e| e == *l)).collect();
-    ensure!(
-        expected == found,
-        "the trees differ\nexpected, not found:\n{}\nfound, not expected:\n{}",
-        lost.join("\n"),
-        new.join("\n")
-    );
+    ensure!(expected == found, "the trees differ\nexpected, not found:\n{}\nfound, not expected:\n{}", lost.join("\n"), new.join("\n"));
     Ok(())
 }

@@ -69,10 +69,10 @@ fn phases(prefix: &str, durations: Durations) {
 pub(crate) fn measure() -> Result<()> {
     test("bench_latency", async |w: &World| {
         volumes(w, &VOLUMES, None).await?;
-        for (round, text) in [("first", "with borg init"), ("second", "")] {
+        for (round, text) in [("first", "with borg init, "), ("second", "")] {
             let (archived, ended, volume) = one(w, "a").await?;
             let name = format!("latency, 1 MB, {round} backup");
-            figure(&name, archived, "s", &format!("{text} from Backup created to archive; {KUBE_BORG_BACKUP}"));
+            figure(&name, archived, "s", &format!("{text}from Backup created to archive; {KUBE_BORG_BACKUP}"));
             figure(&format!("{name}: until cleaned up"), ended, "s", "from Backup created");
             phases(&name, volume.durations.unwrap_or_default());
         }
