@@ -11,6 +11,9 @@ use kube::api::{Api, DeleteParams, ListParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
 
+/// Whoever asked for a preview has read it by then, or is gone.
+const LOOK: chrono::Duration = chrono::Duration::hours(1);
+
 /// Which of these ended Backups of one group may go: neither among the newest `count`, nor young, nor the newest of its kind.
 fn expired<'a>(backups: &mut [&'a Backup], config: &Config, now: DateTime<Utc>) -> Vec<&'a Backup> {
     backups.sort_by_key(|b| std::cmp::Reverse(created(*b)));
@@ -42,9 +45,11 @@ pub async fn sweep(ctx: &Context) -> Result<usize, kube::Error> {
     }
     let old = now - chrono::Duration::from_std(ctx.config.history_age).unwrap_or_default();
     let restores: Vec<Restore> = Api::all(ctx.client.clone()).list(&ListParams::default()).await?.items;
-    for restore in
-        restores.iter().filter(|r| r.status.as_ref().is_some_and(|s| s.phase.is_final() && s.finished_at.is_some_and(|at| at < old)))
-    {
+    let over = |r: &&Restore| {
+        let before = if r.spec.preview { old.max(now - LOOK) } else { old };
+        r.status.as_ref().is_some_and(|s| s.phase.is_final() && s.finished_at.is_some_and(|at| at < before))
+    };
+    for restore in restores.iter().filter(over) {
         delete(ctx, restore).await?;
         deleted += 1;
     }

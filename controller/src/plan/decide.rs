@@ -7,7 +7,9 @@ use crate::world::{Claim, Decided, Past, Space};
 use borgherd_api::due::due;
 use borgherd_api::names::{self, BackupSubject};
 use borgherd_api::policy::{self, ArchiveWhen, Key, Origin, Policy};
+use borgherd_api::schedule::Schedule;
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use std::collections::BTreeMap;
 
 /// A Backup that should be there.
@@ -38,8 +40,16 @@ pub struct Plan {
 struct Group<'a> {
     kind: &'static str,
     name: String,
-    policy: Policy,
-    claims: Vec<(&'a String, &'a Claim)>,
+    schedule: Schedule,
+    time_zone: Tz,
+    members: Vec<Member<'a>>,
+}
+
+/// A PVC of a group. What is suspended is in no group.
+struct Member<'a> {
+    pvc: &'a String,
+    claim: &'a Claim,
+    archive: ArchiveWhen,
 }
 
 /// Plans one namespace.
@@ -54,19 +64,14 @@ pub fn decide(namespace: &str, space: &Space, defaults: &Annotations, now: DateT
     let groups = groups(namespace, space, defaults, &mut plan);
     tell_split_groups(&groups, &mut plan);
     for group in groups.into_values() {
-        let Some(schedule) = &group.policy.schedule else { continue };
-        let tz = group.policy.time_zone;
-        let interval = schedule.interval(now, tz).map(chrono::Duration::as_seconds_f64);
-        for (pvc, _) in &group.claims {
-            plan.decided.entry((*pvc).clone()).or_default().interval = interval;
+        let interval = group.schedule.interval(now, group.time_zone).map(chrono::Duration::as_seconds_f64);
+        for member in &group.members {
+            plan.decided.entry(member.pvc.clone()).or_default().interval = interval;
         }
-        if group.policy.suspend {
-            continue;
-        }
-        let created = group.claims.iter().map(|(_, c)| c.created).min().unwrap_or(now);
-        let past: Vec<&Past> = group.claims.iter().filter_map(|(pvc, _)| space.past.get(*pvc)).collect();
+        let created = group.members.iter().map(|m| m.claim.created).min().unwrap_or(now);
+        let past: Vec<&Past> = group.members.iter().filter_map(|m| space.past.get(m.pvc)).collect();
         let last = past.iter().filter_map(|p| p.scheduled).max();
-        let due = due(schedule, tz, created, last, now);
+        let due = due(&group.schedule, group.time_zone, created, last, now);
         plan.next = [plan.next, due.next].into_iter().flatten().min();
         if let Some(scheduled) = due.now {
             let archived = past.iter().filter_map(|p| p.archive_scheduled).max();
@@ -91,7 +96,7 @@ fn tell_split_groups(groups: &Groups<'_>, plan: &mut Plan) {
         *parts.entry(name).or_default() += 1;
     }
     for group in groups.iter().filter(|((name, _, _), _)| parts.get(name).is_some_and(|n| *n > 1)).map(|(_, group)| group) {
-        for (pvc, _) in &group.claims {
+        for Member { pvc, .. } in &group.members {
             let told = format!("the PVCs of group {} have different schedules or time zones, so they are not all cut together", group.name);
             warn(plan, pvc, std::iter::once(told));
         }
@@ -101,7 +106,7 @@ fn tell_split_groups(groups: &Groups<'_>, plan: &mut Plan) {
 /// By group (or PVC), schedule and zone.
 type Groups<'a> = BTreeMap<(String, String, String), Group<'a>>;
 
-fn groups<'a>(namespace: &str, space: &'a Space, defaults: &Annotations, plan: &mut Plan) -> BTreeMap<(String, String, String), Group<'a>> {
+fn groups<'a>(namespace: &str, space: &'a Space, defaults: &Annotations, plan: &mut Plan) -> Groups<'a> {
     let mut groups = BTreeMap::new();
     for (pvc, claim) in space.claims.iter().filter(|(_, c)| c.exclusion.is_none()) {
         let effective = space.effective(claim, defaults);
@@ -115,28 +120,29 @@ fn groups<'a>(namespace: &str, space: &'a Space, defaults: &Annotations, plan: &
                 let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 plan.decided.entry(pvc.clone()).or_default().problem = Some(text);
             }
-            Ok(policy) => {
-                let when = policy.schedule.as_ref().map(ToString::to_string).unwrap_or_default();
-                let key = (format!("{kind}/{name}"), when, policy.time_zone.name().to_owned());
-                groups.entry(key).or_insert_with(|| Group { kind, name, policy, claims: vec![] }).claims.push((pvc, claim));
+            Ok(Policy { schedule: Some(schedule), time_zone, archive, suspend: false, .. }) => {
+                let key = (format!("{kind}/{name}"), schedule.to_string(), time_zone.name().to_owned());
+                let group = groups.entry(key).or_insert_with(|| Group { kind, name, schedule, time_zone, members: vec![] });
+                group.members.push(Member { pvc, claim, archive });
             }
+            Ok(_) => {} // suspended
         }
     }
     groups
 }
 
 fn planned(namespace: &str, group: &Group<'_>, archived: DateTime<Utc>, scheduled: DateTime<Utc>) -> Planned {
-    let uids: Vec<String> = group.claims.iter().map(|(_, c)| c.uid.clone()).collect();
+    let uids: Vec<String> = group.members.iter().map(|m| m.claim.uid.clone()).collect();
     let subject = BackupSubject { kind: group.kind, namespace, name: &group.name, uids: &uids };
-    let archive = match &group.policy.archive {
+    let wants = |member: &Member<'_>| match &member.archive {
         ArchiveWhen::EveryBackup => true,
         ArchiveWhen::Never => false,
-        ArchiveWhen::At(schedule) => schedule.latest_due(archived, scheduled, group.policy.time_zone).is_some(),
+        ArchiveWhen::At(schedule) => schedule.latest_due(archived, scheduled, group.time_zone).is_some(),
     };
     Planned {
         name: names::backup(subject, scheduled),
-        volumes: group.claims.iter().map(|(pvc, _)| (*pvc).clone()).collect(),
-        archive,
+        volumes: group.members.iter().map(|m| m.pvc.clone()).collect(),
+        archive: group.members.iter().any(wants),
         scheduled,
     }
 }
@@ -219,6 +225,18 @@ mod tests {
         assert_eq!(decide("shop", &space(vec![("a", suspended), ("b", excluded)]), &Annotations::new(), at(NOW)).backups, vec![]);
         let leaving = Space { deleting: true, ..space(vec![("a", claim(OLD, &[("schedule", "@hourly")]))]) };
         assert_eq!(decide("shop", &leaving, &Annotations::new(), at(NOW)), Plan::default());
+    }
+
+    #[test]
+    fn a_member_that_is_suspended_or_never_archived_decides_for_itself_alone() {
+        let grouped = [("schedule", "@hourly"), ("group", "app")];
+        let suspended = [("schedule", "@hourly"), ("group", "app"), ("suspend", "true")];
+        let never = [("schedule", "@hourly"), ("group", "app"), ("archive-schedule", "")];
+        let space = space(vec![("a", claim(OLD, &suspended)), ("b", claim(OLD, &never)), ("c", claim(OLD, &grouped))]);
+        let backups = decide("shop", &space, &Annotations::new(), at(NOW)).backups;
+        assert_eq!(backups.len(), 1);
+        assert_eq!(backups[0].volumes, ["b", "c"]);
+        assert!(backups[0].archive);
     }
 
     #[test]
