@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use borgherd_e2e::{App, Claim, DEADLINE, World, exclusive, until, until_polled};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
@@ -116,6 +117,19 @@ async fn is_well_formed(w: &World, pod: &str) -> Result<()> {
     Ok(())
 }
 
+/// Helm is content while one agent is still being replaced.
+async fn agents_are_rolled_out(w: &World) -> Result<()> {
+    let done = |set: Option<&DaemonSet>| {
+        set.is_some_and(|set| {
+            let status = set.status.clone().unwrap_or_default();
+            let wanted = status.desired_number_scheduled;
+            status.observed_generation == set.metadata.generation
+                && (status.updated_number_scheduled, status.number_available) == (Some(wanted), Some(wanted))
+        })
+    };
+    until(&w.api_own::<DaemonSet>(), "borgherd-agent", "every agent is of the new release", DEADLINE, done).await.map(drop)
+}
+
 async fn both_are_scraped(w: &World) -> Result<()> {
     let (agents, controllers) = (w.agents().await?, w.controllers().await?);
     let up = "up{job=\"pods\"} == 1";
@@ -185,6 +199,7 @@ fn prometheus_scrapes_both_and_a_pushgateway_receives_the_run() -> Result<()> {
         let url = format!("pushgateway.url=http://{HERE}:{PUSHGATEWAY_PORT}");
         w.release()
             .with(&[&url], async || {
+                agents_are_rolled_out(w).await?;
                 let _monitoring = Monitoring::start(w, folder.path()).await?;
                 let backup = w.backup(&["data"]).await?;
                 w.backup_succeeded(&backup).await?;

@@ -246,16 +246,16 @@ fn a_holder_is_restricted_and_its_borg_sees_its_one_volume_only() -> Result<()> 
         w.pin("data", &app.node).await?;
 
         let backup = w.backup(&["data"]).await?;
-        let running = |v: &borgherd_api::crd::VolumeStatus| v.progress.is_some_and(|p| p.bytes > 0);
-        let volume = w.volume_until(&backup, "data", "is being archived", running).await?;
-        ensure!(volume.node.as_ref() == Some(&app.node), "it is archived on {:?} instead of {}", volume.node, app.node);
-        is_restricted(w, &app.node).await?;
         let node = cluster.node(&app.node);
         let agent = w.agent_on(&app.node).await?.uid().unwrap_or_default();
-        let borg = node.process(&agent, "::").await?;
+        // stopped, so that there is time to look
+        let borg = node.process(&agent, "create --progress").await?;
+        node.kill(&agent, "create --progress", "STOP").await?;
+        is_restricted(w, &app.node).await?;
         let inside = node.sh(&LOOK.replace("$1", &borg.to_string())).await?;
         let outside = node.process(&agent, "borgherd-agent run").await?;
         let outside = node.sh(&LOOK.replace("$1", &outside.to_string())).await?;
+        node.kill(&agent, "create --progress", "CONT").await?;
         sees_one_volume(&inside, &outside)?;
         w.backup_succeeded(&backup).await.map(drop)
     })

@@ -98,6 +98,7 @@ async fn takes_effect_at_once(w: &World, app: &Running, pvc: &str, annotation: (
 #[test]
 fn what_stands_against_a_backup_is_told_and_stops_that_volume_only() -> Result<()> {
     test("what_stands_against_a_backup_is_told_and_stops_that_volume_only", async |w: &World| {
+        w.cli_binary()?;
         let app = volumes(w).await?;
         w.annotate_namespace(&[EVERY_MINUTE]).await?;
         states_are_told(w).await?;
