@@ -145,7 +145,7 @@ async fn an_archive_that_lacks_a_file_is_incomplete_and_so_is_never_a_lost_succe
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn four_that_meet_in_a_new_repository_all_succeed() {
     let mut world = World::ssh();
-    world.limits.lock_patience = std::time::Duration::from_mins(2);
+    world.limits.lock_patience = std::time::Duration::from_mins(30);
     let location = world.repository.location.clone();
     let mut worlds = vec![world];
     for node in ["node-2", "node-3", "node-4"] {

@@ -161,7 +161,7 @@ async fn something_else_in_the_place_of_a_new_repository() {
     let mut world = World::new();
     fs::create_dir(&world.repository.location).unwrap();
     fs::write(world.path("repository/somebody-elses"), "x").unwrap();
-    world.deadline = chrono::Utc::now() + Duration::from_mins(2);
+    world.deadline = chrono::Utc::now() + Duration::from_mins(30);
     let report = world.archive().await;
     expect(&report, FAILED, Some(Reason::RepositoryMissing), &[&world.repository.location, "something else"]);
     assert!(world.path("repository/somebody-elses").exists());

@@ -103,7 +103,7 @@ fn sshd(ssh: &Path, port: u16, host_key: &Path) -> Child {
         .stderr(log)
         .spawn()
         .expect("sshd of openssh-server: apt-get install openssh-server");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         let log = fs::read_to_string(ssh.join("log")).unwrap();
         assert!(sshd.try_wait().unwrap().is_none(), "sshd ended: {log}");

@@ -109,7 +109,7 @@ impl World {
                 terminate: Duration::from_secs(10),
                 connect: Duration::from_secs(5),
             },
-            deadline: Utc::now() + Duration::from_mins(5),
+            deadline: Utc::now() + Duration::from_mins(30),
             cut: CUT.parse().unwrap(),
             backup_uid: "backup-1".to_owned(),
             exclude: Vec::new(),
@@ -324,7 +324,7 @@ impl Begun {
     pub(crate) async fn under_way(&self) {
         let mut progress = self.progress.subscribe();
         let begun = progress.wait_for(|progress| progress.bytes > 0);
-        drop(tokio::time::timeout(Duration::from_mins(1), begun).await.expect("no progress").unwrap());
+        drop(tokio::time::timeout(Duration::from_mins(5), begun).await.expect("no progress").unwrap());
     }
 
     /// The borg that was started last.
