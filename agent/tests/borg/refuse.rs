@@ -5,7 +5,7 @@ use super::world::{PASSPHRASE, World, expect, succeeded};
 use borgherd_api::Reason;
 use borgherd_api::crd::RunPhase;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
