@@ -132,8 +132,9 @@ if not found:
 "#;
 
 /// Prints the pids whose cgroup names the pod and whose command line contains `$2`.
-const FIND: &str = r#"for p in /proc/[0-9]*; do
-  if grep -q "pod$1" "$p/cgroup" 2>/dev/null && tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep -qF -- "$2"; then echo "${p#/proc/}"; fi
+const FIND: &str = r#"for f in $(grep -ls -- "pod$1" /proc/[0-9]*/cgroup); do
+  p=${f%/cgroup}
+  if tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep -qF -- "$2"; then echo "${p#/proc/}"; fi
 done"#;
 
 impl Node {
