@@ -14,6 +14,7 @@
 
 mod archive;
 mod kill;
+mod launcher;
 mod refuse;
 mod restore;
 mod server;

@@ -1,8 +1,9 @@
 //! What every test here stands on: a volume, a node's state, a starter of borg without a sandbox, and borg itself for a look from outside.
 
+use super::launcher::Launcher;
 use super::server::Server;
-use borgherd_agent::borg::{Access, Call, Job, Launch, Limits, Places, Report, Running, execute, host_id};
-use borgherd_agent::sandbox::{self, Capabilities, Plan, SandboxVolume, Secrets};
+use borgherd_agent::borg::{Job, Limits, Places, Report, execute, host_id};
+use borgherd_agent::sandbox;
 use borgherd_api::Reason;
 use borgherd_api::crd::{
     ArchiveOptions, BorgRunSpec, Encryption, ListOptions, Operation, Progress, RestoreOptions, RunPhase, RunRepository, Subject,
@@ -10,15 +11,12 @@ use borgherd_api::crd::{
 };
 use borgherd_api::names;
 use chrono::{DateTime, Utc};
-use command_fds::{CommandFdExt, FdMapping};
-use futures::future::BoxFuture;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -27,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const PASSPHRASE: &str = "correct horse";
 pub(crate) const CUT: &str = "2026-11-21T10:00:00Z";
-const PASSPHRASE_FD: i32 = 3;
 
 /// The program under test; the sentence when it is missing says how to get it.
 fn borg() -> PathBuf {
@@ -330,96 +327,6 @@ impl Begun {
     /// The borg that was started last.
     pub(crate) fn pid(&self) -> i32 {
         *self.launcher.pids.lock().unwrap().last().expect("a borg was started")
-    }
-}
-
-/// Starts borg with the sandbox's capabilities, but without a sandbox; or in one.
-pub(crate) struct Launcher {
-    borg: PathBuf,
-    pub(crate) volume: PathBuf,
-    state: PathBuf,
-    files: PathBuf,
-    passphrase: String,
-    capabilities: Option<&'static str>,
-    /// SSH key and known hosts, for the sandbox, if it is to be used.
-    keys: Option<(String, String)>,
-    pids: Mutex<Vec<i32>>,
-}
-
-impl Launch for Launcher {
-    fn launch<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, io::Result<Running>> {
-        Box::pin(async move {
-            if let Some(keys) = &self.keys {
-                return self.sandbox(call, keys).await;
-            }
-            for (name, text) in &call.files {
-                fs::write(self.files.join(name), text)?;
-            }
-            let mut child = tokio::process::Command::from(self.command(call)?).spawn()?;
-            self.pids.lock().unwrap().push(i32::try_from(child.id().unwrap()).unwrap());
-            Ok(Running { stdout: child.stdout.take().unwrap(), stderr: child.stderr.take().unwrap(), process: Box::new(child) })
-        })
-    }
-}
-
-impl Launcher {
-    async fn sandbox(&self, call: &Call, (key, known_hosts): &(String, String)) -> io::Result<Running> {
-        let (capabilities, volume) = match call.access {
-            Access::Archive => (Capabilities::Archive, Some(true)),
-            Access::Restore => (Capabilities::Restore, Some(false)),
-            Access::Repository => (Capabilities::Repository, None),
-        };
-        let plan = Plan {
-            volume: volume.map(|read_only| SandboxVolume { source: self.volume.clone(), read_only }),
-            state: self.state.clone(),
-            repository_path: None,
-            create_repository_path: false,
-            secrets: Secrets {
-                passphrase: self.passphrase.clone(),
-                ssh_privatekey: Some(key.clone()),
-                known_hosts: Some(known_hosts.clone()),
-            },
-            files: call.files.clone(),
-            argv: std::iter::once(self.borg.display().to_string()).chain(call.argv.iter().cloned()).collect(),
-            env: call.env.clone(),
-            capabilities,
-        };
-        let exe = Path::new(env!("CARGO_BIN_EXE_borgherd-agent"));
-        let mut sandbox = sandbox::spawn(exe, &plan, Vec::new()).await.map_err(io::Error::other)?;
-        let (stdout, stderr) = (sandbox.take_stdout().unwrap(), sandbox.take_stderr().unwrap());
-        self.pids.lock().unwrap().push(i32::try_from(sandbox.pid().unwrap()).unwrap());
-        Ok(Running { stdout, stderr, process: Box::new(sandbox) })
-    }
-
-    fn command(&self, call: &Call) -> io::Result<Command> {
-        let capabilities = self.capabilities.unwrap_or(match call.access {
-            Access::Archive => "-all,+dac_read_search",
-            Access::Restore => "-all,+dac_read_search,+dac_override,+chown,+fowner,+fsetid,+setfcap,+mknod",
-            Access::Repository => "-all",
-        });
-        // Fits into a pipe's buffer.
-        let (reader, mut writer) = io::pipe()?;
-        writer.write_all(self.passphrase.as_bytes())?;
-        let mut command = Command::new("setpriv");
-        command
-            .arg(format!("--bounding-set={capabilities}"))
-            .args(["--inh-caps=-all", "--no-new-privs", "--"])
-            .arg(&self.borg)
-            .args(&call.argv)
-            .current_dir(match call.access {
-                Access::Archive | Access::Restore => self.volume.as_path(),
-                Access::Repository => Path::new("/"),
-            })
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .envs(&call.env)
-            .env("BORG_PASSPHRASE_FD", PASSPHRASE_FD.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mapping = FdMapping { parent_fd: reader.into(), child_fd: PASSPHRASE_FD };
-        command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
-        Ok(command)
     }
 }
 
