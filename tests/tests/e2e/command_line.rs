@@ -92,7 +92,7 @@ async fn refuses(w: &World) -> Result<()> {
     check(w, "list elsewhere", 3, &["elsewhere"]).await?;
     check(w, "list data --repository nowhere", 1, &["nowhere", "RepositoryNotFound"]).await?;
     check(w, "backup none --wait", 1, &["error:", "RepositoryNotFound", "nowhere"]).await?;
-    check(w, "restore data --to later --from archive --wait --timeout 1ms", 5, &["has not ended within", "it goes on"]).await?;
+    check(w, "restore data --to later --from archive --wait --timeout 1s", 5, &["has not ended within", "it goes on"]).await?;
     check(w, "completion bash", 0, &["complete -F", "borgherd"]).await.map(drop)
 }
 

@@ -42,6 +42,7 @@ const CONTROLLER_OWN: &str = "
 ";
 /// What it may do with clones and their holders.
 const CONTROLLER_VOLUMES: &str = "
+    events: list
     persistentvolumeclaims: create delete get list patch watch
     pods: create delete get list patch watch
 ";
@@ -270,9 +271,8 @@ fn sees_one_volume(inside: &str, outside: &str) -> Result<()> {
     for set in ["CapEff:\t", "CapPrm:\t"] {
         ensure!(lines(inside, set) == ["0000000000000004"], "borg can do more than read:\n{inside}");
     }
-    for kind in ["ns mnt ", "ns pid "] {
-        ensure!(lines(inside, kind) != lines(outside, kind), "borg shares its agent's {kind}:\n{inside}");
-    }
+    // the sandbox has no PID namespace of its own (it does not fork): what keeps borg from other processes is the covered /proc and the filter
+    ensure!(lines(inside, "ns mnt ") != lines(outside, "ns mnt "), "borg shares its agent's mounts:\n{inside}");
     let found = lines(inside, "finds ");
     let of = |name: &str| found.iter().filter(|p| p.ends_with(name)).count();
     ensure!((of("/noise"), of("/of-this")) == (1, 1), "borg should find the files of its volume once, and finds {found:?}");
