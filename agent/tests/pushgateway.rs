@@ -10,6 +10,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
@@ -21,9 +22,13 @@ struct Pushgateway {
     _process: Child,
 }
 
+/// Last part of the next gateway's loopback address: with one of its own, no other test can be given its port in between.
+static NEXT: AtomicU8 = AtomicU8::new(2);
+
 /// A gateway on a free port, once it answers.
 async fn start() -> Pushgateway {
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let own = format!("127.0.0.{}:0", NEXT.fetch_add(1, Ordering::Relaxed));
+    let address = TcpListener::bind(own).await.unwrap().local_addr().unwrap().to_string();
     let process = Command::new(PROGRAM)
         .arg(format!("--web.listen-address={address}"))
         .arg("--web.route-prefix=/base")
