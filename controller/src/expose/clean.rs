@@ -5,14 +5,18 @@
 
 use super::Exposed;
 use crate::context::Context;
+use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::names::{CONTROLLER, TEMPORARY};
-use k8s_openapi::api::core::v1::PersistentVolume;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
 use std::sync::Arc;
+
+/// The external provisioner's finalizer on a snapshot that a volume is being made from.
+const BEING_CLONED: &str = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
 
 /// Issues the next deletion, if any; true when nothing is left.
 pub async fn step(ctx: &Context, exposed: &Exposed) -> Result<bool, kube::Error> {
@@ -41,7 +45,9 @@ pub async fn step(ctx: &Context, exposed: &Exposed) -> Result<bool, kube::Error>
         return Ok(false);
     }
     if let Some(snapshot) = snapshot {
-        delete(&Api::namespaced(client.clone(), volumes), snapshot).await?;
+        let snapshots = Api::namespaced(client.clone(), volumes);
+        delete(&snapshots, snapshot).await?;
+        release(ctx, &snapshots, snapshot).await?;
         return Ok(false);
     }
     if let Some(content) = content {
@@ -49,6 +55,23 @@ pub async fn step(ctx: &Context, exposed: &Exposed) -> Result<bool, kube::Error>
         return Ok(false);
     }
     Ok(true)
+}
+
+/// Takes the provisioner's protection off a snapshot of ours that is being deleted and whose claim is gone by a live GET. It protects
+/// what is being cloned from; where cloning failed the provisioner leaves it when the claim goes, and nobody else ever takes it off.
+async fn release(ctx: &Context, snapshots: &Api<VolumeSnapshot>, snapshot: &Arc<VolumeSnapshot>) -> Result<(), kube::Error> {
+    let leaving = snapshot.meta().deletion_timestamp.is_some();
+    if !leaving || !snapshot.finalizers().iter().any(|f| f == BEING_CLONED) {
+        return Ok(());
+    }
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &ctx.config.volumes_namespace);
+    if claims.get_opt(&snapshot.name_any()).await?.is_some() {
+        return Ok(());
+    }
+    let left: Vec<_> = snapshot.finalizers().iter().filter(|f| *f != BEING_CLONED).collect();
+    let patch = json!({"metadata": {"finalizers": left, "uid": snapshot.uid(), "resourceVersion": snapshot.resource_version()}});
+    let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
+    gone_is_fine(snapshots.patch(&snapshot.name_any(), &params, &Patch::Merge(patch)).await.map(|_| ()))
 }
 
 /// Marks a clone's volume as ours and sets it to `Delete`, whatever its class says: a clone's storage must not stay.
