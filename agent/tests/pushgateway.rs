@@ -32,6 +32,7 @@ async fn start() -> Pushgateway {
     let process = Command::new(PROGRAM)
         .arg(format!("--web.listen-address={address}"))
         .arg("--web.route-prefix=/base")
+        .arg("--persistence.file=") // Debian's default is a file that all would share
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)

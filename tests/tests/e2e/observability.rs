@@ -61,7 +61,8 @@ impl Monitoring {
     async fn start(w: &World, folder: &Path) -> Result<Self> {
         std::fs::write(folder.join("prometheus.yaml"), serde_yaml::to_string(&configuration(w).await?)?)?;
         let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
-        let gateway = [format!("--web.listen-address=0.0.0.0:{PUSHGATEWAY_PORT}")];
+        // what Debian's keeps in a file by default would be there in the next run
+        let gateway = [format!("--web.listen-address=0.0.0.0:{PUSHGATEWAY_PORT}"), "--persistence.file=".to_owned()];
         let prometheus = [
             format!("--config.file={}", path("prometheus.yaml")),
             format!("--storage.tsdb.path={}", path("data")),
