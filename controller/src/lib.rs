@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod plan;
 pub mod repository;
 pub mod restore;
+pub mod run;
 pub mod serve;
 pub mod stores;
 pub mod world;

@@ -3,7 +3,7 @@
 use super::repository::Encryption;
 use crate::Reason;
 use chrono::{DateTime, Utc};
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -77,6 +77,15 @@ pub struct Owner {
     /// Its UID.
     #[schemars(length(max = 63))]
     pub uid: String,
+}
+
+impl Owner {
+    /// `object` as an owner.
+    pub fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let meta = object.meta();
+        Self { kind: K::kind(&()).into_owned(), namespace: text(&meta.namespace), name: text(&meta.name), uid: text(&meta.uid) }
+    }
 }
 
 /// A Borg repository as a run needs it.

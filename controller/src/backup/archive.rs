@@ -6,11 +6,10 @@ use crate::admission::{Answer, Request};
 use crate::error::{Doing, Error};
 use crate::expose::{self, Exposed, clean, objects};
 use crate::repository::{self, Unusable, record};
+use crate::run;
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::crd::{
-    ArchiveOptions, BorgRun, BorgRunSpec, Durations, Operation, Outcome, RunRepository, RunVolume, Subject, VolumePhase, VolumeStatus,
-};
+use borgherd_api::crd::{ArchiveOptions, Durations, Operation, Outcome, RunVolume, VolumePhase, VolumeStatus};
 use borgherd_api::names;
 use borgherd_api::policy::Policy;
 use k8s_openapi::api::core::v1::{NodeSelector, PersistentVolume, PersistentVolumeClaim};
@@ -149,54 +148,35 @@ impl Work<'_> {
             Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
         };
         debug_assert!(claim.is_some(), "a run is decided from a bound claim");
-        let known = record::read(&self.records(), &chosen.location).await.doing("reading the repository's record")?;
         let cut = volume.cut.ok_or_else(|| Error::Missing("the cut".into()))?;
         let name = names::run(&self.temporary(&volume.pvc), volume.attempt);
-        let mut run = BorgRun::new(
-            &name,
-            BorgRunSpec {
-                node: node.clone(),
-                subject: Subject { namespace: self.owner.namespace.clone(), pvc: volume.pvc.clone() },
-                owner: self.owner.clone(),
-                repository: RunRepository {
-                    name: chosen.name.clone(),
-                    location: chosen.location.clone(),
-                    secret_ref: chosen.spec.secret_ref.clone(),
-                    encryption: chosen.spec.encryption,
-                    rate_limit: chosen.spec.rate_limit,
-                    may_init: known.is_none(),
-                    expected_id: known.and_then(|r| r.id),
-                },
-                volume: Some(at),
-                operation: Operation::Archive(ArchiveOptions {
-                    name: names::archive(&self.owner.namespace, &volume.pvc, cut),
-                    cut,
-                    facts: facts(snapshot),
-                    exclude: policy.exclude,
-                    compression: policy.compression,
-                    files_cache: policy.files_cache,
-                }),
-                time_zone: policy.time_zone.name().to_owned(),
-                deadline: self.now + chrono::Duration::from_std(self.ctx.config.timeouts.run).unwrap_or_default(),
-            },
-        );
-        run.metadata.namespace = Some(self.ctx.config.namespace.clone());
-        run.metadata.labels = Some(labels);
-        run.metadata.annotations = Some(annotations);
-        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace), &run)
-            .await
-            .doing("creating the BorgRun")?;
+        let operation = Operation::Archive(ArchiveOptions {
+            name: names::archive(&self.owner.namespace, &volume.pvc, cut),
+            cut,
+            facts: facts(snapshot),
+            exclude: policy.exclude,
+            compression: policy.compression,
+            files_cache: policy.files_cache,
+        });
+        let order = run::Order {
+            name: &name,
+            owner: &self.owner,
+            pvc: &volume.pvc,
+            node: node.clone(),
+            chosen: &chosen,
+            volume: Some(at),
+            operation,
+            time_zone: policy.time_zone.name(),
+        };
+        run::create(self.ctx, order).await?;
         let durations = Durations { clone: self.since(volume.since), ..volume.durations.unwrap_or_default() };
         Ok(VolumeStatus { node: Some(node), run: Some(name), durations: Some(durations), ..self.enter(volume, VolumePhase::Queued) })
     }
 
     pub(super) async fn find_run(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
         let name = volume.run.clone().unwrap_or_default();
-        let runs: Api<BorgRun> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
-        match runs.get_opt(&name).await.doing("looking for the BorgRun")? {
-            Some(_) => Err(Error::Missing(format!("BorgRun {name} is there, but not yet in the cache"))),
-            None => Ok(self.failed(volume, Reason::Interrupted, format!("BorgRun {name} was deleted before it had ended"))),
-        }
+        let message = run::deleted(self.ctx, &name).await?;
+        Ok(self.failed(volume, Reason::Interrupted, message))
     }
 
     /// Takes over a run's end. The record of the repository is written before the status says that an archive exists.

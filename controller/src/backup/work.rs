@@ -29,12 +29,7 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     /// Of a Backup.
     pub fn new(ctx: &'a Context, backup: &'a Backup) -> Self {
-        let owner = Owner {
-            kind: "Backup".into(),
-            namespace: backup.namespace().unwrap_or_default(),
-            name: backup.name_any(),
-            uid: backup.uid().unwrap_or_default(),
-        };
+        let owner = Owner::of(backup);
         Self { ctx, backup, owner, now: (ctx.clock)() }
     }
 

@@ -12,7 +12,6 @@ use borgherd_api::crd::{Owner, Restore, RestorePhase, RestoreStatus, RunVolume};
 use borgherd_api::names;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::ResourceExt;
 use kube::api::Api;
 
 /// One Restore being worked on.
@@ -30,12 +29,7 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     /// Of a Restore.
     pub fn new(ctx: &'a Context, restore: &'a Restore) -> Self {
-        let owner = Owner {
-            kind: "Restore".into(),
-            namespace: restore.namespace().unwrap_or_default(),
-            name: restore.name_any(),
-            uid: restore.uid().unwrap_or_default(),
-        };
+        let owner = Owner::of(restore);
         Self { ctx, restore, owner, now: (ctx.clock)() }
     }
 

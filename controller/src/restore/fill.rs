@@ -6,10 +6,9 @@ use crate::admission::{Answer, Request};
 use crate::error::{Doing, Error};
 use crate::expose::{self, Exposed, clean, objects};
 use crate::repository::{Chosen, Unusable};
+use crate::run;
 use borgherd_api::Reason;
-use borgherd_api::crd::{
-    BorgRun, Operation, RestoreOptions, RestorePhase, RestoreStatus, RestoreTarget, RunVolume, SourceKind, VolumeFacts,
-};
+use borgherd_api::crd::{Operation, RestoreOptions, RestorePhase, RestoreStatus, RestoreTarget, RunVolume, SourceKind, VolumeFacts};
 use borgherd_api::names::{self, OWNER};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
@@ -105,17 +104,14 @@ impl Work<'_> {
         let name = names::run(&self.name(), status.attempt);
         let volume = at.pv.clone();
         let operation = Operation::Restore(RestoreOptions { archive: resolved.name.clone() });
-        self.create_run(&name, node.clone(), &chosen, Some(at), operation).await?;
+        self.order(&name, node.clone(), &chosen, Some(at), operation).await?;
         Ok(RestoreStatus { node: Some(node), run: Some(name), volume: Some(volume), ..self.enter(status, RestorePhase::Queued) })
     }
 
     pub(super) async fn find_run(&self, status: &RestoreStatus) -> Result<RestoreStatus, Error> {
         let name = status.run.clone().unwrap_or_default();
-        let runs: Api<BorgRun> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
-        match runs.get_opt(&name).await.doing("looking for the BorgRun")? {
-            Some(_) => Err(Error::Missing(format!("BorgRun {name} is there, but not yet in the cache"))),
-            None => Ok(self.failed(status, Reason::Interrupted, format!("BorgRun {name} was deleted before it had ended"))),
-        }
+        let message = run::deleted(self.ctx, &name).await?;
+        Ok(self.failed(status, Reason::Interrupted, message))
     }
 
     pub(super) async fn hand_over(&self, status: &RestoreStatus, exposed: &Exposed) -> Result<RestoreStatus, Error> {

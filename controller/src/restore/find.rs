@@ -3,14 +3,12 @@
 use super::apply::Work;
 use super::resolve::{self, Found};
 use crate::error::{Doing, Error};
-use crate::expose::{self, Exposed, clean};
-use crate::repository::{self, Chosen, Unusable, record};
+use crate::expose::{Exposed, clean};
+use crate::repository::{self, Chosen, Unusable};
+use crate::run;
 use borgherd_api::Reason;
-use borgherd_api::crd::{
-    BorgRun, BorgRunSpec, ListOptions, Operation, RestorePhase, RestoreStatus, RunRepository, RunVolume, SourceKind, Subject, VolumeFacts,
-};
+use borgherd_api::crd::{ListOptions, Operation, RestorePhase, RestoreStatus, RunVolume, SourceKind, VolumeFacts};
 use borgherd_api::names;
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::Api;
 
@@ -67,11 +65,11 @@ impl Work<'_> {
             }));
         };
         let name = names::run(&self.name(), 0);
-        self.create_run(&name, node, chosen, None, Operation::List(ListOptions { last: None })).await?;
+        self.order(&name, node, chosen, None, Operation::List(ListOptions { last: None })).await?;
         Ok(Ok(name))
     }
 
-    pub(super) async fn create_run(
+    pub(super) async fn order(
         &self,
         name: &str,
         node: String,
@@ -79,36 +77,8 @@ impl Work<'_> {
         volume: Option<RunVolume>,
         operation: Operation,
     ) -> Result<(), Error> {
-        let records: Api<ConfigMap> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
-        let known = record::read(&records, &chosen.location).await.doing("reading the repository's record")?;
-        let (labels, annotations) = expose::marks(&self.owner);
-        let mut run = BorgRun::new(
-            name,
-            BorgRunSpec {
-                node,
-                subject: Subject { namespace: self.owner.namespace.clone(), pvc: self.pvc().to_owned() },
-                owner: self.owner.clone(),
-                repository: RunRepository {
-                    name: chosen.name.clone(),
-                    location: chosen.location.clone(),
-                    secret_ref: chosen.spec.secret_ref.clone(),
-                    encryption: chosen.spec.encryption,
-                    rate_limit: None,
-                    may_init: false,
-                    expected_id: known.and_then(|r| r.id),
-                },
-                volume,
-                operation,
-                time_zone: "UTC".into(),
-                deadline: self.now + chrono::Duration::from_std(self.ctx.config.timeouts.run).unwrap_or_default(),
-            },
-        );
-        run.metadata.namespace = Some(self.ctx.config.namespace.clone());
-        run.metadata.labels = Some(labels);
-        run.metadata.annotations = Some(annotations);
-        expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace), &run)
-            .await
-            .doing("creating the BorgRun")
+        let order = run::Order { name, owner: &self.owner, pvc: self.pvc(), node, chosen, volume, operation, time_zone: "UTC" };
+        run::create(self.ctx, order).await
     }
 
     pub(super) async fn resolve(&self, status: &RestoreStatus, exposed: &Exposed) -> Result<RestoreStatus, Error> {
