@@ -142,6 +142,11 @@ pub fn agent_lease(node: &str) -> String {
     format!("agent-{node}")
 }
 
+/// The node whose agent's Lease is called `lease`.
+pub fn node_of_agent(lease: &str) -> Option<&str> {
+    lease.strip_prefix("agent-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

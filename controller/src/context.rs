@@ -6,7 +6,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::stores::{Stores, Touch};
 use crate::world::World;
-use borgherd_api::names::SLOTS;
+use borgherd_api::names::{SLOTS, node_of_agent};
 use chrono::{DateTime, Utc};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
@@ -47,6 +47,16 @@ impl Context {
     pub fn capacity(&self) -> Capacity {
         let slots: usize = self.stores.agents.state().iter().filter_map(|l| l.annotations().get(SLOTS)?.parse::<usize>().ok()).sum();
         Capacity { total: slots * 2, per_class: self.config.limits.max_clones_per_class }
+    }
+
+    /// Nodes that have an agent.
+    pub fn agents(&self) -> impl Iterator<Item = String> {
+        self.stores.agents.state().into_iter().filter_map(|lease| node_of_agent(&lease.name_any()).map(str::to_owned))
+    }
+
+    /// Whether a node has one.
+    pub fn has_agent(&self, node: &str) -> bool {
+        self.agents().any(|other| other == node)
     }
 
     /// Makes those look again whom another's leaving let in.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use borgherd_api::names;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
@@ -42,6 +42,25 @@ impl World {
         let world = Self { client, namespace, image, test: test.to_owned(), settings };
         world.create_namespace().await?;
         Ok(world)
+    }
+
+    /// New pods of all workloads start on `node` only, until [`World::open_all_nodes`]. Only in a test that runs alone.
+    pub async fn close_other_nodes(&self, node: &str) -> Result<()> {
+        self.close_nodes(|name| name != node).await
+    }
+
+    /// All nodes take pods.
+    pub async fn open_all_nodes(&self) -> Result<()> {
+        self.close_nodes(|_| false).await
+    }
+
+    async fn close_nodes(&self, is_closed: impl Fn(&str) -> bool) -> Result<()> {
+        let nodes = self.api_all::<Node>();
+        for name in nodes.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any) {
+            let patch = Patch::Merge(json!({ "spec": { "unschedulable": is_closed(&name) } }));
+            drop(nodes.patch(&name, &PatchParams::default(), &patch).await?);
+        }
+        Ok(())
     }
 
     async fn create_namespace(&self) -> Result<()> {

@@ -106,7 +106,9 @@ impl Work<'_> {
         let place = objects::Place { name: &name, owner: &self.owner, config: &self.ctx.config };
         let restore_size = exposed.snapshot.as_ref().and_then(|s| s.status.as_ref()?.restore_size.clone());
         let affinity = self.affinity(&volume.pvc).await?;
-        let preferred = self.ctx.world().last_node(&self.owner.namespace, &volume.pvc);
+        // the node of the try before knows what became of it, that of the last archive has its cache
+        let tried = volume.node.clone().filter(|node| self.ctx.has_agent(node));
+        let preferred = tried.or_else(|| self.ctx.world().last_node(&self.owner.namespace, &volume.pvc));
         let namespace = &self.ctx.config.volumes_namespace;
         let claim = place.clone_claim(&facts(snapshot), restore_size.as_deref(), class.as_deref())?;
         expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &claim).await.doing("creating the clone")?;

@@ -9,7 +9,6 @@ use crate::run;
 use borgherd_api::Reason;
 use borgherd_api::crd::{ListOptions, Operation, RestorePhase, RestoreStatus, RunVolume, SourceKind, VolumeFacts};
 use borgherd_api::names;
-use kube::ResourceExt;
 use kube::api::Api;
 
 /// Candidates that a status shows.
@@ -55,9 +54,7 @@ impl Work<'_> {
 
     pub(super) async fn list_archives(&self, chosen: &Chosen) -> Result<Result<String, Unusable>, Error> {
         let preferred = self.ctx.world().last_node(&self.owner.namespace, self.pvc());
-        let nodes: Vec<String> =
-            self.ctx.stores.agents.state().iter().filter_map(|l| Some(l.name_any().strip_prefix("agent-")?.to_owned())).collect();
-        let node = preferred.filter(|n| nodes.contains(n)).or_else(|| nodes.iter().min().cloned());
+        let node = preferred.filter(|node| self.ctx.has_agent(node)).or_else(|| self.ctx.agents().min());
         let Some(node) = node else {
             return Ok(Err(Unusable {
                 reason: Reason::AgentNotFound,

@@ -26,7 +26,7 @@ async fn slow(w: &World) -> Result<String> {
     Ok(folder)
 }
 
-/// A borg that has sent some of its archive.
+/// A borg that has opened the repository and is sending its archive.
 struct Begun {
     backup: String,
     uid: String,
@@ -37,14 +37,15 @@ struct Begun {
 }
 
 impl Begun {
-    async fn new(w: &World, cluster: &Cluster) -> Result<Self> {
+    async fn new(w: &World, cluster: &Cluster, folder: &str) -> Result<Self> {
         let backup = w.backup(&["data"]).await?;
         let uid = w.api::<borgherd_api::crd::Backup>().get(&backup).await?.uid().unwrap_or_default();
-        let sent = |s: &BorgRunStatus| s.phase == RunPhase::Running && s.progress.is_some_and(|p| p.bytes > 0);
-        let run = until_run(w, &uid, 1, "borg has sent some of the archive", sent).await?;
+        let run = until_run(w, &uid, 1, "borg runs", |s| s.phase == RunPhase::Running).await?;
         let agent = w.agent_on(&run.spec.node).await?;
         let (agent_uid, node) = (agent.uid().unwrap_or_default(), cluster.node(&run.spec.node));
         let borg = node.process(&agent_uid, BORG).await?;
+        // not by its progress: borg tells it when it has read, which for so little is long before it has sent
+        until_polled("borg has locked the repository", DEADLINE, async || Ok(w.is_locked(folder).await?.then_some(()))).await?;
         Ok(Self { backup, uid, node, agent, agent_uid, borg })
     }
 
@@ -107,7 +108,7 @@ fn a_killed_agents_slot_is_held_until_borg_is_gone_and_the_interrupted_run_is_tr
             return w.skip("needs the project's own cluster");
         };
         let folder = slow(w).await?;
-        let begun = Box::pin(Begun::new(w, &cluster)).await?;
+        let begun = Box::pin(Begun::new(w, &cluster, &folder)).await?;
         let held = begun.node.slots_held().await?;
         let [slot] = held.as_slice() else {
             anyhow::bail!("one run works on {}, but the slots {held:?} are held", begun.node.name());
@@ -164,8 +165,7 @@ fn a_borg_server_killed_mid_archive_leaves_no_lock_and_the_next_try_succeeds() -
             return w.skip("needs the project's own cluster");
         };
         let folder = slow(w).await?;
-        let begun = Box::pin(Begun::new(w, &cluster)).await?;
-        ensure!(w.is_locked(&folder).await?, "borg works, but the repository is not locked: this test would prove nothing");
+        let begun = Box::pin(Begun::new(w, &cluster, &folder)).await?;
         let pods = w.api_own::<Pod>().list(&ListParams::default()).await?.items;
         let server = pods.into_iter().find(|p| p.name_any().starts_with("borgherd-server-")).context("no server")?;
         let node = cluster.node(server.spec.as_ref().and_then(|s| s.node_name.as_deref()).context("no node")?);
@@ -186,7 +186,7 @@ fn a_success_that_could_not_be_reported_while_the_api_server_was_away_stays_one(
             return w.skip("needs the project's own cluster");
         };
         let folder = slow(w).await?;
-        let begun = Box::pin(Begun::new(w, &cluster)).await?;
+        let begun = Box::pin(Begun::new(w, &cluster, &folder)).await?;
         cluster.signal("apiserver", "STOP").await?;
         let gone = begun.borg_gone().await;
         cluster.signal("apiserver", "CONT").await?;
@@ -207,7 +207,7 @@ fn a_success_whose_agent_was_killed_before_its_report_is_found_by_the_next_try()
         let folder = slow(w).await?;
         let lost = w.turnstile(async |turnstile: &Turnstile| {
             turnstile.close("report", &["borgruns Succeeded".to_owned()]).await?;
-            let begun = Box::pin(Begun::new(w, &cluster)).await?;
+            let begun = Box::pin(Begun::new(w, &cluster, &folder)).await?;
             let refused = async || Ok(turnstile.has_refused(&begun.agent.name_any(), "report").await?.then_some(()));
             until_polled("the agent's report of the success is refused", DEADLINE, refused).await?;
             begun.kill_agent().await?;

@@ -41,25 +41,15 @@ fn slots_keep_runs_of_one_node_apart_wait_for_foreign_holders_and_are_taken_as_s
         let app = w.app(App::new("app").mount("a", "/a").mount("b", "/b")).await?;
         app.sh("for f in /a/file /b/file; do head -c 4000000 /dev/urandom >$f; done; sync").await?;
         let alone = Alone { w, node: cluster.node(&app.node) };
-        others(w, &app.node, true).await?;
+        w.close_other_nodes(&app.node).await?;
         let done = async {
             w.release().with(&["agent.slots=1"], async || Box::pin(alone.one_slot()).await).await.context("with one slot")?;
             w.release().with(&["agent.slots=2"], async || Box::pin(alone.two_slots()).await).await.context("with two slots")
         };
         let done = Box::pin(done).await;
-        others(w, &app.node, false).await?;
+        w.open_all_nodes().await?;
         done
     })
-}
-
-/// Whether the other nodes take no pods.
-async fn others(w: &World, node: &str, unschedulable: bool) -> Result<()> {
-    let nodes = w.api_all::<KubernetesNode>();
-    let patch = Patch::Merge(json!({ "spec": { "unschedulable": unschedulable } }));
-    for other in nodes.list(&ListParams::default()).await?.iter().filter(|n| n.name_any() != node) {
-        drop(nodes.patch(&other.name_any(), &PatchParams::default(), &patch).await?);
-    }
-    Ok(())
 }
 
 fn has_begun(phase: RunPhase) -> bool {
