@@ -48,7 +48,7 @@ pub use exec::Output;
 pub use harness::{exclusive, test};
 pub use leak::Leak;
 pub use metrics::{Metrics, Sample};
-pub use node::{Cluster, Node};
+pub use node::{BORG_CREATE, Cluster, Node};
 pub use release::Release;
 pub use repository::Credentials;
 pub use seen::Seen;

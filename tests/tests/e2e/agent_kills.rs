@@ -4,15 +4,13 @@ use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
 use borgherd_api::crd::{BorgRun, BorgRunStatus, RunPhase, VolumeStatus};
 use borgherd_api::names;
-use borgherd_e2e::{App, Claim, Cluster, DEADLINE, Node, Turnstile, World, exclusive, until, until_polled};
+use borgherd_e2e::{App, BORG_CREATE, Claim, Cluster, DEADLINE, Node, Turnstile, World, exclusive, until, until_polled};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 use std::time::Duration;
 
-/// Of borg while it makes an archive, in its command line.
-const BORG: &str = "create --progress";
 const AGENT: &str = "/usr/local/bin/borgherd-agent run";
 
 /// A PVC with 8 MB that borg takes some 8 s to send. Returns the repository's folder on the server.
@@ -43,7 +41,7 @@ impl Begun {
         let run = until_run(w, &uid, 1, "borg runs", |s| s.phase == RunPhase::Running).await?;
         let agent = w.agent_on(&run.spec.node).await?;
         let (agent_uid, node) = (agent.uid().unwrap_or_default(), cluster.node(&run.spec.node));
-        let borg = node.process(&agent_uid, BORG).await?;
+        let borg = node.process(&agent_uid, BORG_CREATE).await?;
         // not by its progress: borg tells it when it has read, which for so little is long before it has sent
         until_polled("borg has locked the repository", DEADLINE, async || Ok(w.is_locked(folder).await?.then_some(()))).await?;
         Ok(Self { backup, uid, node, agent, agent_uid, borg })
@@ -55,7 +53,7 @@ impl Begun {
 
     /// Waits until borg has ended; asks the node only.
     async fn borg_gone(&self) -> Result<()> {
-        let gone = async || Ok(self.node.pids(&self.agent_uid, BORG).await?.is_empty().then_some(()));
+        let gone = async || Ok(self.node.pids(&self.agent_uid, BORG_CREATE).await?.is_empty().then_some(()));
         until_polled("borg has ended", DEADLINE, gone).await
     }
 

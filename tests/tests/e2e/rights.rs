@@ -1,7 +1,7 @@
 //! Who may do what: the rights of both ServiceAccounts as tables, pods under Pod Security, hooks, and what a borg can see.
 
 use anyhow::{Context, Result, ensure};
-use borgherd_e2e::{App, Claim, World, test};
+use borgherd_e2e::{App, BORG_CREATE, Claim, World, test};
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectAccessReview};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, PodSpec, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -250,13 +250,13 @@ fn a_holder_is_restricted_and_its_borg_sees_its_one_volume_only() -> Result<()> 
         let node = cluster.node(&app.node);
         let agent = w.agent_on(&app.node).await?.uid().unwrap_or_default();
         // stopped, so that there is time to look
-        let borg = node.process(&agent, "create --progress").await?;
-        node.kill(&agent, "create --progress", "STOP").await?;
+        let borg = node.process(&agent, BORG_CREATE).await?;
+        node.kill(&agent, BORG_CREATE, "STOP").await?;
         is_restricted(w, &app.node).await?;
         let inside = node.sh(&LOOK.replace("$1", &borg.to_string())).await?;
         let outside = node.process(&agent, "borgherd-agent run").await?;
         let outside = node.sh(&LOOK.replace("$1", &outside.to_string())).await?;
-        node.kill(&agent, "create --progress", "CONT").await?;
+        node.kill(&agent, BORG_CREATE, "CONT").await?;
         sees_one_volume(&inside, &outside)?;
         w.backup_succeeded(&backup).await.map(drop)
     })

@@ -3,14 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use borgherd_api::crd::{Backup, BorgRun, BorgRunStatus, RunPhase};
 use borgherd_api::names;
-use borgherd_e2e::{App, Claim, DEADLINE, Node, World, exclusive, states, until};
+use borgherd_e2e::{App, BORG_CREATE, Claim, DEADLINE, Node, World, exclusive, states, until};
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use std::time::Duration;
-
-const BORG: &str = "create --progress";
 
 /// Everything happens on one node: the others take no pods meanwhile.
 struct Alone<'a> {
@@ -83,14 +81,14 @@ impl Alone<'_> {
 
     async fn borgs(&self) -> Result<Vec<u32>> {
         let agent = self.w.agent_on(self.node.name()).await?;
-        self.node.pids(&agent.uid().unwrap_or_default(), BORG).await
+        self.node.pids(&agent.uid().unwrap_or_default(), BORG_CREATE).await
     }
 
     /// Waits until a run's borg works, and stops it. No other borg may work.
     async fn stop_borg(&self, run: &Run) -> Result<u32> {
         self.until(run, "runs", |s| s.phase == RunPhase::Running).await?;
         let agent = self.w.agent_on(self.node.name()).await?;
-        let borg = self.node.process(&agent.uid().unwrap_or_default(), BORG).await?;
+        let borg = self.node.process(&agent.uid().unwrap_or_default(), BORG_CREATE).await?;
         self.node.sh(&format!("kill -STOP {borg}")).await?;
         Ok(borg)
     }

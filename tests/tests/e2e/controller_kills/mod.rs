@@ -9,7 +9,7 @@ mod seen;
 use anyhow::{Context, Result, ensure};
 use borgherd_api::crd::{Trigger, VolumeStatus};
 use borgherd_api::{names, time};
-use borgherd_e2e::{App, Claim, Cluster, DEADLINE, Foreign, Node, Turnstile, World, exclusive, until_polled};
+use borgherd_e2e::{App, BORG_CREATE, Claim, Cluster, DEADLINE, Foreign, Node, Turnstile, World, exclusive, until_polled};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use points::{POINTS, Point, Then};
@@ -137,7 +137,7 @@ impl Walk<'_> {
                 let agent = self.w.agent_on(&node).await?;
                 let node = self.cluster.node(&node);
                 self.slots.clear();
-                let borg = node.process(&agent.uid().unwrap_or_default(), "create --progress").await?;
+                let borg = node.process(&agent.uid().unwrap_or_default(), BORG_CREATE).await?;
                 node.sh(&format!("kill -STOP {borg}")).await?;
                 self.borg = Some((node, borg));
             }

@@ -12,8 +12,9 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-/// Long enough for what is healthy, also on a machine that is busy.
-const VALUES: [&str; 7] = [
+/// Long enough for what is healthy, also on a machine that is busy. The run that does not end has its slot until its deadline.
+const VALUES: [&str; 8] = [
+    "agent.slots=2",
     "timeouts.cut=20s",
     "timeouts.ready=15s",
     "timeouts.clone=20s",
