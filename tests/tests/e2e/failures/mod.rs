@@ -2,8 +2,7 @@
 //! message says ends it.
 
 mod asked;
-mod deadlines;
-mod expect;
+pub(crate) mod expect;
 mod found;
-mod server;
+pub(crate) mod server;
 mod unreadable;

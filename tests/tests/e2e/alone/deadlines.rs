@@ -1,8 +1,8 @@
 //! What does not come: every wait has an end, with a reason of its own. Alone, with deadlines of seconds; and two defaults, which
 //! concern everybody.
 
-use super::expect::{Case, all_fail, all_fail_while, all_succeed};
-use super::server;
+use crate::failures::expect::{Case, all_fail, all_fail_while, all_succeed};
+use crate::failures::server;
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotClass};

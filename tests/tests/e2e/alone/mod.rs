@@ -1,0 +1,8 @@
+//! Tests that kill or reconfigure what all others need: each has the cluster for itself. `hack/test` gives them a cluster of their own.
+
+mod agent_kills;
+mod controller_kills;
+mod deadlines;
+mod downtime;
+mod observability;
+mod slots;
