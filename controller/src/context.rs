@@ -2,6 +2,7 @@
 
 use crate::admission::{Admission, Capacity, Request};
 use crate::config::Config;
+use crate::echo::Echo;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::stores::{Stores, Touch};
@@ -36,6 +37,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// A Backup or Restore was deleted: what it left is looked for at once.
     pub deleted: Arc<Notify>,
+    /// What the caches have yet to learn.
+    pub echo: Echo,
     /// How often in a row a reconcile has failed, by UID.
     pub failures: Mutex<HashMap<String, u32>>,
     /// The wall clock.
@@ -69,6 +72,18 @@ impl Context {
             };
             tracing::trace!(namespace, name, sent, "admitted");
         }
+    }
+
+    /// A status was written from `before`, whose version is the past now (a write that changes nothing makes no new version).
+    pub fn wrote<K: ResourceExt>(&self, before: &K, after: &K) {
+        if before.resource_version() != after.resource_version() {
+            self.echo.wrote(&before.uid().unwrap_or_default(), &before.resource_version().unwrap_or_default());
+        }
+    }
+
+    /// Whether a status was written from `object` already: its cache is late, and its watch will tell.
+    pub fn is_late(&self, object: &impl ResourceExt) -> bool {
+        self.echo.is_late(&object.uid().unwrap_or_default(), &object.resource_version().unwrap_or_default())
     }
 
     /// Reads the world; a writer that panicked leaves it usable.

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod backup;
 pub mod config;
 pub mod context;
+pub mod echo;
 pub mod error;
 pub mod events;
 pub mod expose;

@@ -3,6 +3,7 @@
 use crate::admission::{Admission, Request, Ticket};
 use crate::config::Config;
 use crate::context::Context;
+use crate::echo::Echo;
 use crate::events::Events;
 use crate::leader::Leader;
 use crate::metrics::{Metrics, Series};
@@ -93,6 +94,7 @@ async fn lead(
         touch,
         metrics,
         deleted,
+        echo: Echo::default(),
         failures: Mutex::new(HashMap::new()),
         clock: now,
     });

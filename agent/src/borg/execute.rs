@@ -109,6 +109,10 @@ impl Execution<'_> {
 
     async fn archive(&mut self, options: &ArchiveOptions) -> Result<RunPhase, Failure> {
         let mut half_there_since = None;
+        // most likely there is none yet, and to be told so by `create` takes as long as to make it
+        if self.may_init() {
+            self.init(&mut half_there_since).await?;
+        }
         loop {
             let (outcome, stdout) = self.create(options).await?;
             match outcome {

@@ -11,6 +11,7 @@ pub mod status;
 pub mod work;
 
 use crate::context::Context;
+use crate::echo;
 use crate::error::Error;
 use crate::expose::Exposed;
 use crate::{lost, stores};
@@ -33,6 +34,9 @@ const PASSES: usize = 16;
 
 /// Brings a Backup as far as it can get now.
 pub async fn reconcile(backup: Arc<Backup>, ctx: Arc<Context>) -> Result<Action, Error> {
+    if ctx.is_late(&*backup) {
+        return Ok(Action::requeue(echo::PATIENCE));
+    }
     if backup.status.as_ref().is_some_and(|s| s.phase.is_final()) || backup.metadata.deletion_timestamp.is_some() {
         ctx.wake(&ctx.admission.forget(&backup.uid().unwrap_or_default(), ctx.capacity()));
         return Ok(Action::requeue(RESYNC));
@@ -71,7 +75,10 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
         let mut steps = Vec::with_capacity(before.len());
         for (volume, prepared) in before.iter().zip(&prepared) {
             let seen = observe(&work, volume, prepared.is_some()).await?;
-            steps.push((decide(volume, &seen, &rules), seen));
+            let step = decide(volume, &seen, &rules);
+            let asks = !is_made(&step) || ctx.echo.asks(&format!("{step:?} {}", work.temporary(&volume.pvc)));
+            let later = Step::Wait(Some(work.now + echo::PATIENCE));
+            steps.push((if asks { step } else { later }, seen));
         }
         wait = steps.iter().filter_map(|(step, _)| if let Step::Wait(at) = step { *at } else { None }).min();
         if steps.iter().all(|(step, _)| matches!(step, Step::Wait(_))) {
@@ -87,7 +94,7 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
         let changed = next != before || backup.status.is_none();
         if changed {
             report::transitions(&work, &before, &next).await;
-            let written = status::write(&ctx.client, &backup, status::summary(backup.status.as_ref(), next, work.now)).await?;
+            let written = status::write(ctx, &backup, status::summary(backup.status.as_ref(), next, work.now)).await?;
             report::ended(&work, &written);
             backup = written;
         }
@@ -99,6 +106,11 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
         }
     }
     Ok(wait)
+}
+
+/// A step that makes objects which the caches show a little later.
+const fn is_made(step: &Step) -> bool {
+    matches!(step, Step::CloneSnapshot | Step::Clone)
 }
 
 /// A step that changes no status but asks the API server for something that takes time.

@@ -2,11 +2,12 @@
 //!
 //! Invariant: a status is written with the resourceVersion it was computed from; whoever is late gets a 409 and looks again.
 
+use crate::context::Context;
 use crate::error::{Doing, Error};
 use borgherd_api::crd::{Backup, BackupPhase, BackupStatus, Outcome, VolumePhase, VolumeStatus};
 use chrono::{DateTime, Utc};
+use kube::ResourceExt;
 use kube::api::{Api, PostParams};
-use kube::{Client, ResourceExt};
 
 /// The status of a Backup whose volumes stand like this.
 pub fn summary(before: Option<&BackupStatus>, volumes: Vec<VolumeStatus>, now: DateTime<Utc>) -> BackupStatus {
@@ -40,10 +41,12 @@ pub fn volumes(backup: &Backup) -> Vec<VolumeStatus> {
 }
 
 /// Writes `status`; what comes back carries the new resourceVersion.
-pub async fn write(client: &Client, backup: &Backup, status: BackupStatus) -> Result<Backup, Error> {
-    let api: Api<Backup> = Api::namespaced(client.clone(), &backup.namespace().unwrap_or_default());
+pub async fn write(ctx: &Context, backup: &Backup, status: BackupStatus) -> Result<Backup, Error> {
+    let api: Api<Backup> = Api::namespaced(ctx.client.clone(), &backup.namespace().unwrap_or_default());
     let next = Backup { status: Some(status), ..backup.clone() };
-    api.replace_status(&backup.name_any(), &PostParams::default(), &next).await.doing("writing the Backup's status")
+    let written = api.replace_status(&backup.name_any(), &PostParams::default(), &next).await.doing("writing the Backup's status")?;
+    ctx.wrote(backup, &written);
+    Ok(written)
 }
 
 #[cfg(test)]

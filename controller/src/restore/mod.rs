@@ -12,6 +12,7 @@ pub mod resolve;
 
 use crate::backup::decide::Rules;
 use crate::context::Context;
+use crate::echo;
 use crate::error::{Doing, Error};
 use crate::expose::Exposed;
 use crate::{events, lost};
@@ -20,9 +21,9 @@ use borgherd_api::crd::{Restore, RestorePhase, RestoreStatus};
 use borgherd_api::names;
 use chrono::{DateTime, Utc};
 use decide::{Step, decide};
+use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
-use kube::{Client, ResourceExt};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{Instrument, info, info_span, warn};
@@ -36,6 +37,9 @@ const PASSES: usize = 16;
 
 /// Brings a Restore as far as it can get now.
 pub async fn reconcile(restore: Arc<Restore>, ctx: Arc<Context>) -> Result<Action, Error> {
+    if ctx.is_late(&*restore) {
+        return Ok(Action::requeue(echo::PATIENCE));
+    }
     let uid = restore.uid().unwrap_or_default();
     if restore.metadata.deletion_timestamp.is_some() {
         ctx.wake(&ctx.admission.forget(&uid, ctx.capacity()));
@@ -81,16 +85,18 @@ async fn lead(mut restore: Restore, ctx: &Context) -> Result<Option<DateTime<Utc
             return Ok(look); // what was asked for takes time; its watch wakes us
         }
         report(&work, &status, &next).await;
-        restore = write(&ctx.client, &restore, next).await?;
+        restore = write(ctx, &restore, next).await?;
     }
     Ok(Some((ctx.clock)()))
 }
 
 /// Written with the resourceVersion it was computed from: whoever is late gets a 409 and looks again.
-async fn write(client: &Client, restore: &Restore, status: RestoreStatus) -> Result<Restore, Error> {
-    let api: Api<Restore> = Api::namespaced(client.clone(), &restore.namespace().unwrap_or_default());
+async fn write(ctx: &Context, restore: &Restore, status: RestoreStatus) -> Result<Restore, Error> {
+    let api: Api<Restore> = Api::namespaced(ctx.client.clone(), &restore.namespace().unwrap_or_default());
     let next = Restore { status: Some(status), ..restore.clone() };
-    api.replace_status(&restore.name_any(), &PostParams::default(), &next).await.doing("writing the Restore's status")
+    let written = api.replace_status(&restore.name_any(), &PostParams::default(), &next).await.doing("writing the Restore's status")?;
+    ctx.wrote(restore, &written);
+    Ok(written)
 }
 
 async fn report(work: &Work<'_>, before: &RestoreStatus, after: &RestoreStatus) {

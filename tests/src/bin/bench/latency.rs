@@ -83,7 +83,11 @@ pub(crate) fn measure() -> Result<()> {
 async fn at_once(w: &World, name: &str, compared: &str) -> Result<()> {
     let all = futures::future::try_join_all(VOLUMES.iter().map(|pvc| one(w, pvc))).await?;
     let last = all.iter().map(|(archived, ..)| *archived).fold(0.0, f64::max);
-    figure(&format!("latency, 1 MB, {name}"), last, "s", &format!("until the last archive; {compared}"));
+    let name = format!("latency, 1 MB, {name}");
+    figure(&name, last, "s", &format!("until the last archive; {compared}"));
+    if let Some((.., slowest)) = all.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)) {
+        phases(&format!("{name}, the last one"), slowest.durations.unwrap_or_default());
+    }
     Ok(())
 }
 
