@@ -105,7 +105,7 @@ impl Cluster {
 }
 
 /// In the command line of a borg that makes an archive, once it is borg: the sandbox that becomes it has no path before the name.
-pub const BORG_CREATE: &str = "/borg create --progress";
+pub const BORG_CREATE: &str = "/borg --log-json --lock-wait=3 create --progress";
 
 /// Overwrites, in an image of a file system, the place where a file's first bytes are.
 const DAMAGE: &str = r#"
