@@ -23,26 +23,32 @@ pub use breaker::{Hold, Token, hold, hold_all};
 pub use period::Period;
 pub use plan::plan;
 pub use rule::{Rule, Said};
-pub use snapshot::{Change, Field, Retain, Snapshot};
+pub use snapshot::{Change, Field, Restored, Retain, Snapshot, restored};
 pub use verdict::{Fate, Verdict, Why};
 
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
 
-/// By namespace and PVC.
-pub type ByPvc<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a Snapshot>>;
-
-/// Whose snapshots they are.
-pub fn by_pvc(snapshots: &[Snapshot]) -> ByPvc<'_> {
-    let mut all = ByPvc::new();
-    for snapshot in snapshots {
-        all.entry((&snapshot.namespace, &snapshot.pvc)).or_default().push(snapshot);
-    }
-    all
+/// Those of each PVC together, by namespace and name.
+pub fn by_pvc(snapshots: &[Snapshot]) -> Vec<Vec<&Snapshot>> {
+    let mut all: Vec<&Snapshot> = snapshots.iter().collect();
+    all.sort_by(|one, other| (&one.namespace, &one.pvc).cmp(&(&other.namespace, &other.pvc)));
+    all.chunk_by(|one, other| one.pvc == other.pvc && one.namespace == other.namespace).map(<[_]>::to_vec).collect()
 }
 
 /// The verdicts about all `snapshots`, PVC by PVC; `said` tells what is said about a PVC (namespace, name) now.
-pub fn judge<'a>(snapshots: &'a [Snapshot], said: impl Fn(&str, &str) -> Said, now: DateTime<Utc>) -> Vec<Vec<Verdict<'a>>> {
-    let one = |((namespace, pvc), snapshots): (_, Vec<&'a Snapshot>)| plan(&snapshots, &Rule::of(&said(namespace, pvc), &snapshots), now);
+pub fn judge(snapshots: &[Snapshot], said: impl Fn(&str, &str) -> Said, now: DateTime<Utc>) -> Vec<Vec<Verdict<'_>>> {
+    judge_by(snapshots, |namespace, pvc, snapshots| Rule::of(&said(namespace, pvc), snapshots), now)
+}
+
+/// The same by rules that are known already: to try others.
+pub fn judge_by<'a>(
+    snapshots: &'a [Snapshot],
+    rule: impl Fn(&str, &str, &[&Snapshot]) -> Rule,
+    now: DateTime<Utc>,
+) -> Vec<Vec<Verdict<'a>>> {
+    let one = |snapshots: Vec<&'a Snapshot>| {
+        let whose = snapshots.first().map_or(("", ""), |first| (first.namespace.as_str(), first.pvc.as_str()));
+        plan(&snapshots, &rule(whose.0, whose.1, &snapshots), now)
+    };
     by_pvc(snapshots).into_iter().map(one).collect()
 }

@@ -35,25 +35,37 @@ impl Period {
 
     /// Reads a label; `None`: it names no period.
     pub fn read(tier: Tier, text: &str) -> Option<Self> {
-        let day = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
         let number = match tier {
             Tier::Hourly => {
                 let (date, hour) = text.split_once('T')?;
-                day(date)?.num_days_from_ce() * 24 + hour.parse::<i32>().ok().filter(|hour| (0..24).contains(hour))?
+                read_day(date)?.num_days_from_ce() * 24 + hour.parse::<i32>().ok().filter(|hour| (0..24).contains(hour))?
             }
-            Tier::Daily => day(text)?.num_days_from_ce(),
+            Tier::Daily => read_day(text)?.num_days_from_ce(),
             Tier::Weekly => {
                 let (year, number) = text.split_once("-W")?;
                 week(NaiveDate::from_isoywd_opt(year.parse().ok()?, number.parse().ok()?, chrono::Weekday::Mon)?)
             }
             Tier::Monthly => {
-                let first = day(&format!("{text}-01"))?;
+                let first = read_day(&format!("{text}-01"))?;
                 first.year() * 12 + i32::try_from(first.month0()).ok()?
             }
             Tier::Yearly => text.parse().ok()?,
         };
         Some(Self { tier, number })
     }
+}
+
+/// A day as it is written, `2026-11-21`, and in no other form.
+pub(super) fn read_day(text: &str) -> Option<NaiveDate> {
+    let number = |from: usize, to: usize| {
+        let digits = text.get(from..to)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u32>().ok())?
+    };
+    let dashes = text.len() == 10 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
+    if !dashes {
+        return None;
+    }
+    NaiveDate::from_ymd_opt(i32::try_from(number(0, 4)?).ok()?, number(5, 7)?, number(8, 10)?)
 }
 
 /// Weeks since the first one of the calendar: they go on over the year's end.

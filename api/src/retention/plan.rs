@@ -1,6 +1,6 @@
 //! The plan for the snapshots of one PVC: label, thin out, mark, sweep. One pass of each over the snapshots by their cuts.
 
-use super::period::{Period, local};
+use super::period::{Period, local, read_day};
 use super::rule::Rule;
 use super::snapshot::{Change, Field, Retain, Snapshot};
 use super::verdict::{Fate, Verdict, Why};
@@ -18,6 +18,7 @@ const PEACE: Duration = Duration::days(7);
 struct Judged<'a> {
     snapshot: &'a Snapshot,
     tiers: [bool; Tier::ALL.len()],
+    is_new: bool,
     is_last: bool,
     changes: Vec<Change>,
 }
@@ -37,7 +38,9 @@ pub fn plan<'a>(snapshots: &[&'a Snapshot], rule: &Rule, now: DateTime<Utc>) -> 
     if let Rule::Keep { keep, .. } = rule {
         thin(&mut all, keep);
     }
-    record_birth(&mut all);
+    for judged in &mut all {
+        judged.write_tiers(zone);
+    }
     let day = Day { today: local(now, zone).date(), now, has_policy: matches!(rule, Rule::Keep { .. }) };
     let mut verdicts: Vec<_> = all.into_iter().map(|judged| judged.verdict(&day)).collect();
     spare_the_newest(&mut verdicts);
@@ -51,22 +54,10 @@ fn label(all: &mut [Judged<'_>], zone: Tz) {
     for judged in all.iter_mut().filter(|judged| judged.snapshot.counts()) {
         let (Some(cut), None) = (judged.snapshot.cut, judged.snapshot.get(Field::TiersAtBirth)) else { continue };
         let local = local(cut, zone);
+        judged.is_new = true;
         for tier in Tier::ALL {
-            let period = Period::at(tier, local);
-            if judged.snapshot.get(Field::Tier(tier)).is_none() && taken.insert(period) {
-                judged.set(Field::Tier(tier), Some(period.to_string()));
-                judged.tiers[tier as usize] = true;
-            }
+            judged.tiers[tier as usize] |= taken.insert(Period::at(tier, local));
         }
-    }
-}
-
-/// What it holds of them beside all others is what it was born with.
-fn record_birth(all: &mut [Judged<'_>]) {
-    let born = |judged: &&mut Judged<'_>| judged.snapshot.counts() && judged.snapshot.get(Field::TiersAtBirth).is_none();
-    for judged in all.iter_mut().filter(born) {
-        let tiers: Vec<_> = judged.held().map(Tier::name).collect();
-        judged.set(Field::TiersAtBirth, Some(tiers.join(",")));
     }
 }
 
@@ -83,7 +74,7 @@ fn thin(all: &mut [Judged<'_>], keep: &Keep) {
             }
             match left[tier as usize].checked_sub(1) {
                 Some(fewer) => left[tier as usize] = fewer,
-                None => judged.lose(tier),
+                None => judged.tiers[tier as usize] = false,
             }
         }
     }
@@ -115,7 +106,7 @@ impl Snapshot {
 impl<'a> Judged<'a> {
     fn new(snapshot: &'a Snapshot) -> Self {
         let tiers = Tier::ALL.map(|tier| snapshot.get(Field::Tier(tier)).is_some());
-        Self { snapshot, tiers, is_last: false, changes: Vec::new() }
+        Self { snapshot, tiers, is_new: false, is_last: false, changes: Vec::new() }
     }
 
     fn held(&self) -> impl Iterator<Item = Tier> {
@@ -123,15 +114,24 @@ impl<'a> Judged<'a> {
     }
 
     fn set(&mut self, field: Field, value: Option<String>) {
-        self.changes.retain(|(written, _)| *written != field);
         if self.snapshot.get(field) != value.as_deref() {
             self.changes.push((field, value));
         }
     }
 
-    fn lose(&mut self, tier: Tier) {
-        self.tiers[tier as usize] = false;
-        self.set(Field::Tier(tier), None);
+    /// The labels of the tiers that it has won or lost; for one that is new, what it holds beside all others.
+    fn write_tiers(&mut self, zone: Tz) {
+        for tier in Tier::ALL {
+            match (self.tiers[tier as usize], self.snapshot.get(Field::Tier(tier)), self.snapshot.cut) {
+                (false, Some(_), _) => self.set(Field::Tier(tier), None),
+                (true, None, Some(cut)) => self.set(Field::Tier(tier), Some(Period::at(tier, local(cut, zone)).to_string())),
+                (true, ..) | (false, None, _) => {}
+            }
+        }
+        if self.is_new {
+            let born: Vec<_> = self.held().map(Tier::name).collect();
+            self.set(Field::TiersAtBirth, Some(born.join(",")));
+        }
     }
 
     fn keep(&self, why: Why) -> Verdict<'a> {
@@ -216,11 +216,6 @@ impl<'a> Judged<'a> {
         self.set(Field::UnmarkedAt, None);
         (Fate::Marked, Why::NoTier)
     }
-}
-
-/// A day as it is written, and in no other form.
-fn read_day(text: &str) -> Option<NaiveDate> {
-    NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|date| date.to_string() == text)
 }
 
 fn after(at: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {

@@ -50,6 +50,15 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// The same with another number to keep, whatever was said: to try a policy.
+    #[must_use]
+    pub const fn keeping(&self, keep: Keep) -> Self {
+        match self {
+            Self::Keep { zone, .. } | Self::Nothing { zone } => Self::Keep { keep, zone: *zone },
+            Self::Refused(_) => Self::Keep { keep, zone: Tz::UTC },
+        }
+    }
+
     /// What is said about the PVC; where that says nothing about what to keep (opted out, PVC gone), what was in force when the newest
     /// good snapshot of the tiers was made.
     pub fn of(said: &Said, snapshots: &[&Snapshot]) -> Self {

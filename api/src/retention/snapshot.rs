@@ -1,10 +1,16 @@
 //! What retention knows of one snapshot, and what it writes on it.
 
+use crate::crd::Restore;
 use crate::crd::snapshot::VolumeSnapshot;
 use crate::names;
 use crate::policy::{Key, Tier};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
+use std::collections::HashMap;
+
+/// The external provisioner's finalizer while a volume is made from a snapshot. (The snapshot controller's own, of nearly the same name,
+/// is on every snapshot.)
+const BEING_CLONED: &str = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
 
 /// What retention reads and writes on a snapshot. Labels: the tiers and the mark; the rest are annotations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,6 +185,13 @@ impl Snapshot {
         self.fields[field.index()].as_deref()
     }
 
+    /// Notes a Restore of its PVC that is under way.
+    pub fn note_restores(&mut self, restored: &Restored) {
+        if let Some(restore) = restored.get(&(self.namespace.clone(), self.pvc.clone())) {
+            self.in_use.get_or_insert_with(|| format!("Restore {restore} of its PVC is under way"));
+        }
+    }
+
     /// Takes over what was written.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
         for (field, value) in changes {
@@ -202,11 +215,21 @@ impl Snapshot {
     }
 }
 
+/// The PVCs (namespace, name) of which a Restore is under way, and its name.
+pub type Restored = HashMap<(String, String), String>;
+
+/// Whether a Restore is under way: of which PVC, and its name. Which snapshot it will take may not be settled yet.
+pub fn restored(restore: &Restore) -> Option<((String, String), String)> {
+    let ended = restore.status.as_ref().is_some_and(|status| status.phase.is_final());
+    let of = (restore.namespace().unwrap_or_default(), restore.spec.source.pvc.clone());
+    (!ended && !restore.spec.preview).then(|| (of, restore.name_any()))
+}
+
 /// What the snapshot itself tells of its use: a Backup works on it, or a volume is being made from it.
 fn in_use(object: &VolumeSnapshot) -> Option<String> {
     if object.labels().contains_key(names::IN_FLIGHT) {
         return Some("a Backup works on it".to_owned());
     }
-    let as_source = object.finalizers().iter().any(|finalizer| finalizer.ends_with("/volumesnapshot-as-source-protection"));
-    as_source.then(|| "a volume is being made from it".to_owned())
+    let cloned = object.finalizers().iter().any(|finalizer| finalizer == BEING_CLONED);
+    cloned.then(|| "a volume is being made from it".to_owned())
 }

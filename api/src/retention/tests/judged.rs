@@ -206,9 +206,11 @@ fn only_snapshots_with_both_labels_are_read() {
     let mut temporary = full.clone();
     temporary.metadata.labels.as_mut().unwrap().insert("borgherd.dev/temporary".into(), "true".into());
     assert_eq!(Snapshot::of(&temporary), None);
-    let mut cloned = full.clone();
-    cloned.metadata.finalizers = Some(vec!["snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection".into()]);
-    assert!(Snapshot::of(&cloned).unwrap().in_use.is_some());
+    for (whose, used) in [("provisioner.storage.kubernetes.io", true), ("snapshot.storage.kubernetes.io", false)] {
+        let mut cloned = full.clone();
+        cloned.metadata.finalizers = Some(vec![format!("{whose}/volumesnapshot-as-source-protection")]);
+        assert_eq!(Snapshot::of(&cloned).unwrap().in_use.is_some(), used, "{whose}");
+    }
     let mut long: crate::crd::snapshot::VolumeSnapshot = full;
     long.metadata.annotations.as_mut().unwrap().insert("borgherd.dev/pvc-name".into(), "x".repeat(200));
     long.status = Some(serde_json::from_value(json!({"readyToUse": false})).unwrap());

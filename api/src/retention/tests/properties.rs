@@ -164,7 +164,7 @@ proptest! {
             now += Duration::minutes(*minutes);
             happen(&mut all, event, now, &mut policy);
             let rule = keep(&policy, zone);
-            for of_one in by_pvc(&all).into_values() {
+            for of_one in by_pvc(&all) {
                 let forwards = told(&of_one, &rule, now);
                 let mut other = of_one.clone();
                 other.reverse();
@@ -199,7 +199,7 @@ proptest! {
             happen(&mut all, event, now, &mut policy);
             let rule = keep(&policy, zone);
             let longer = keep(&lengthened(&policy, &more), zone);
-            for of_one in by_pvc(&all).into_values() {
+            for of_one in by_pvc(&all) {
                 for (short, long) in plan(&of_one, &rule, now).iter().zip(plan(&of_one, &longer, now)) {
                     prop_assert_eq!(&short.snapshot.uid, &long.snapshot.uid);
                     prop_assert!(short.fate == Fate::Sweep || long.fate != Fate::Sweep, "{:?} {:?}", short, long);
