@@ -10,8 +10,8 @@ use crate::error::{Doing, Error};
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::names::{CONTROLLER, OWN_DELETION_POLICY, SWEPT, TEMPORARY};
 use borgherd_api::retention::Snapshot;
-use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use tracing::info;
@@ -81,40 +81,39 @@ impl Contents {
     }
 }
 
-fn api(ctx: &Context) -> Api<VolumeSnapshotContent> {
-    Api::all(ctx.client.clone())
+fn api(client: &Client) -> Api<VolumeSnapshotContent> {
+    Api::all(client.clone())
 }
 
 /// All there are.
-pub(super) async fn all(ctx: &Context) -> Result<Contents, Error> {
-    let all = pages(&api(ctx), ListParams::default(), |object| Some(Content::read(object))).await;
+pub(super) async fn all(client: &Client) -> Result<Contents, Error> {
+    let all = pages(&api(client), ListParams::default(), |object| Some(Content::read(object))).await;
     Ok(Contents::new(all.doing("listing contents")?))
 }
 
 /// One as it is now.
-pub(super) async fn find(ctx: &Context, name: &str) -> Result<Option<Content>, Error> {
-    Ok(api(ctx).get_opt(name).await.doing("reading the content")?.as_ref().map(Content::read))
+pub(super) async fn find(client: &Client, name: &str) -> Result<Option<Content>, Error> {
+    Ok(api(client).get_opt(name).await.doing("reading the content")?.as_ref().map(Content::read))
 }
 
 /// Lets it go with its snapshot; the content as it is then.
-pub(super) async fn let_go(ctx: &Context, content: &Content) -> Result<Content, Error> {
+pub(super) async fn let_go(client: &Client, content: &Content) -> Result<Content, Error> {
     if content.deletes && content.swept.as_ref() == Some(&content.of.2) {
         return Ok(content.clone());
     }
-    let (annotations, policy) = (json!({SWEPT: content.of.2}), "Delete");
-    write(ctx, content, annotations, policy).await.doing("setting the content to Delete")
+    write(client, content, json!({SWEPT: content.of.2}), "Delete").await.doing("setting the content to Delete")
 }
 
 /// Keeps it again.
-pub(super) async fn keep(ctx: &Context, content: &Content) -> Result<Content, Error> {
-    write(ctx, content, json!({SWEPT: null}), "Retain").await.doing("setting the content back to Retain")
+pub(super) async fn keep(client: &Client, content: &Content) -> Result<Content, Error> {
+    write(client, content, json!({SWEPT: null}), "Retain").await.doing("setting the content back to Retain")
 }
 
-async fn write(ctx: &Context, content: &Content, annotations: Value, policy: &str) -> Result<Content, kube::Error> {
+async fn write(client: &Client, content: &Content, annotations: Value, policy: &str) -> Result<Content, kube::Error> {
     let metadata = json!({"uid": content.uid, "resourceVersion": content.version, "annotations": annotations});
     let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"deletionPolicy": policy}}));
     let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
-    Ok(Content::read(&api(ctx).patch(&content.name, &params, &patch).await?))
+    Ok(Content::read(&api(client).patch(&content.name, &params, &patch).await?))
 }
 
 /// Sets to `Retain` what is at `Delete` and should not be: no verdict of `going` is about its snapshot, and none was carried out.
@@ -122,7 +121,7 @@ pub(super) async fn take_back(ctx: &Context, contents: &Contents, going: &[&Snap
     let is_going = |content: &Content| going.iter().any(|snapshot| snapshot.uid == content.of.2);
     let wrong = contents.all.iter().filter(|content| content.is_kept && content.deletes && !content.leaving && !is_going(content));
     for content in wrong {
-        match take_one_back(ctx, content).await {
+        match take_one_back(&ctx.client, content).await {
             Ok(false) => {}
             Ok(true) => info!(
                 content = content.name,
@@ -135,13 +134,13 @@ pub(super) async fn take_back(ctx: &Context, contents: &Contents, going: &[&Snap
     }
 }
 
-async fn take_one_back(ctx: &Context, content: &Content) -> Result<bool, Error> {
+pub(super) async fn take_one_back(client: &Client, content: &Content) -> Result<bool, Error> {
     let (namespace, name, uid) = &content.of;
-    let snapshots: Api<VolumeSnapshot> = Api::namespaced(ctx.client.clone(), namespace);
+    let snapshots: Api<VolumeSnapshot> = Api::namespaced(client.clone(), namespace);
     let found = snapshots.get_opt(name).await.doing("looking for the content's snapshot")?;
     let stays = found.is_some_and(|found| found.uid().as_ref() == Some(uid) && found.metadata.deletion_timestamp.is_none());
     if !stays && content.swept.as_ref() == Some(uid) {
         return Ok(false); // deleted by a verdict; the snapshot controller takes the content along
     }
-    keep(ctx, content).await.map(|_| true)
+    keep(client, content).await.map(|_| true)
 }

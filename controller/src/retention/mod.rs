@@ -75,7 +75,7 @@ async fn after_backups(ctx: &Context, first: String, ended: &mut UnboundedReceiv
 /// One look at everything.
 async fn look(ctx: &Context, memory: &mut Memory) -> Result<(), Error> {
     let snapshots = observe::snapshots(ctx, None).await?;
-    let contents = content::all(ctx).await?;
+    let contents = content::all(&ctx.client).await?;
     let mut verdicts = judge(ctx, &snapshots);
     mark::all(ctx, &verdicts).await;
     let held = hold(ctx, &mut verdicts).await?;

@@ -9,9 +9,13 @@ use crate::context::Context;
 use crate::error::{Doing, Error};
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::retention::Snapshot;
+use kube::Client;
 use kube::api::{Api, DeleteParams, Preconditions};
 use std::collections::{HashMap, HashSet};
 use tracing::{debug, info};
+
+#[cfg(test)]
+mod tests;
 
 /// Why one was not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +64,7 @@ pub(super) async fn all(ctx: &Context, going: &[&Snapshot], contents: &Contents,
             debug!(namespace = snapshot.namespace, name = snapshot.name, "a PVC is being made from it; it goes later");
             continue;
         }
-        match one(ctx, snapshot, contents).await {
+        match one(&ctx.client, snapshot, contents).await {
             Ok(false) => {}
             Ok(true) => {
                 swept += 1;
@@ -74,9 +78,9 @@ pub(super) async fn all(ctx: &Context, going: &[&Snapshot], contents: &Contents,
 }
 
 /// Whether it was deleted; `false`: it is not what was judged any more, or is being cloned, and the next look judges it again.
-async fn one(ctx: &Context, snapshot: &Snapshot, contents: &Contents) -> Result<bool, Poison> {
+async fn one(client: &Client, snapshot: &Snapshot, contents: &Contents) -> Result<bool, Poison> {
     let name = snapshot.content.clone().unwrap_or_default();
-    let bound = if name.is_empty() { None } else { content::find(ctx, &name).await? };
+    let bound = if name.is_empty() { None } else { content::find(client, &name).await? };
     let Some(bound) = bound.filter(|bound| bound.of.2 == snapshot.uid && bound.handle.is_some() && !bound.leaving) else {
         return Err(Poison::NoContent(name));
     };
@@ -85,19 +89,19 @@ async fn one(ctx: &Context, snapshot: &Snapshot, contents: &Contents) -> Result<
         Some(other) => return Err(Poison::SharedHandle(other.name.clone())),
         None => {}
     }
-    let gone = match content::let_go(ctx, &bound).await {
+    let gone = match content::let_go(client, &bound).await {
         Err(error) if error.is_passing() => return Ok(false),
         written => written?,
     };
-    let deleted = delete(ctx, snapshot).await;
+    let deleted = delete(client, snapshot).await;
     if !matches!(deleted, Ok(true)) && bound.is_kept {
-        content::keep(ctx, &gone).await?;
+        content::keep(client, &gone).await?;
     }
     Ok(deleted?)
 }
 
-async fn delete(ctx: &Context, snapshot: &Snapshot) -> Result<bool, Error> {
-    let api: Api<VolumeSnapshot> = Api::namespaced(ctx.client.clone(), &snapshot.namespace);
+async fn delete(client: &Client, snapshot: &Snapshot) -> Result<bool, Error> {
+    let api: Api<VolumeSnapshot> = Api::namespaced(client.clone(), &snapshot.namespace);
     let judged = Preconditions { uid: Some(snapshot.uid.clone()), resource_version: Some(snapshot.version.clone()) };
     match api.delete(&snapshot.name, &DeleteParams::default().preconditions(judged)).await {
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),

@@ -51,7 +51,8 @@ fn judge<'a>(all: &'a [Snapshot], rule: &Rule, now: DateTime<Utc>) -> Vec<Verdic
 /// Carries a plan for all PVCs out; the names of what was swept.
 fn carry_out(all: &mut Vec<Snapshot>, rule: &Rule, now: DateTime<Utc>) -> Vec<String> {
     let judged: Vec<_> = by_pvc(all).into_iter().flat_map(|one| plan(&one, rule, now)).collect();
-    let done: Vec<_> = judged.into_iter().map(|verdict| (verdict.snapshot.uid.clone(), verdict.changes, verdict.fate)).collect();
+    let due = judged.into_iter().filter(|verdict| verdict.fate == Fate::Sweep || !verdict.changes.is_empty());
+    let done: Vec<_> = due.map(|verdict| (verdict.snapshot.uid.clone(), verdict.changes, verdict.fate)).collect();
     let mut swept = Vec::new();
     for (uid, changes, fate) in done {
         let place = all.iter().position(|snapshot| snapshot.uid == uid).unwrap();
