@@ -124,7 +124,7 @@ fn see(seen: &mut Seen, all: &[Snapshot], now: DateTime<Utc>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_good_is_lost((begin, zone, first, events) in history()) {

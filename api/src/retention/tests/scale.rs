@@ -1,5 +1,5 @@
 //! A plan over 100,000 snapshots. Prints its figures (`cargo test --release scale -- --nocapture`); the limit holds in release builds,
-//! in others it only catches what has become ten times slower.
+//! in others it only catches what has become a hundred times slower, since machines differ.
 
 use super::{at, carry_out, keep, snapshot};
 use crate::retention::{Fate, Said, Snapshot, judge};
@@ -9,8 +9,20 @@ use std::time::Instant;
 
 /// 1,000 PVCs with 100 hourly snapshots each.
 fn fleet(end: DateTime<Utc>) -> Vec<Snapshot> {
-    let cuts = |pvc: usize| (0..100).map(move |hour| snapshot(&format!("pvc-{pvc}"), end - Duration::hours(hour)));
-    (0..1000).flat_map(cuts).collect()
+    let one: Vec<_> = (0..100).map(|hour| snapshot("pvc", end - Duration::hours(hour))).collect();
+    of_thousand(&one)
+}
+
+/// The same of each of 1,000 PVCs.
+fn of_thousand(one: &[Snapshot]) -> Vec<Snapshot> {
+    let mut all = Vec::with_capacity(1000 * one.len());
+    for pvc in (0..1000).map(|number| format!("pvc-{number}")) {
+        for snapshot in one {
+            all.push(snapshot.clone());
+            all.last_mut().unwrap().pvc.clone_from(&pvc);
+        }
+    }
+    all
 }
 
 #[test]
@@ -32,17 +44,10 @@ fn a_hundred_thousand_snapshots() {
     assert_eq!(swept, 0);
     let mut one: Vec<_> = all.drain(..100).collect();
     carry_out(&mut one, &rule, now);
-    let settled: Vec<_> = (0..1000)
-        .flat_map(|pvc| {
-            one.iter().cloned().map(move |mut snapshot| {
-                snapshot.pvc = format!("pvc-{pvc}");
-                snapshot
-            })
-        })
-        .collect();
+    let settled = of_thousand(&one);
     let (swept, steady) = timed(&settled, now + Duration::hours(30));
     assert_eq!(swept, 1000 * 72);
     println!("100,000 snapshots of 1,000 PVCs: all new {first:?}, all labelled and most to sweep {steady:?}");
-    let limit = if cfg!(debug_assertions) { 2000 } else { 100 };
+    let limit = if cfg!(debug_assertions) { 60_000 } else { 100 };
     assert!(steady.as_millis() < limit && first.as_millis() < 2 * limit, "{first:?} {steady:?}");
 }
