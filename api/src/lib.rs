@@ -1,4 +1,4 @@
-//! What controller, agent and CLI agree on: custom resources, policy, schedules, names, labels, reasons.
+//! What controller, agent and CLI agree on: custom resources, policy, schedules, retention, names, labels, reasons.
 //!
 //! Pure: no client, no clock, no environment, no IO. Time and randomness are arguments.
 
@@ -7,6 +7,7 @@ pub mod due;
 pub mod names;
 pub mod policy;
 pub mod reason;
+pub mod retention;
 pub mod schedule;
 pub mod time;
 

@@ -40,6 +40,30 @@ pub const SCHEDULED_TIME: &str = "borgherd.dev/scheduled-time";
 pub const OWN_DELETION_POLICY: &str = "borgherd.dev/own-deletion-policy";
 /// Annotation on snapshots: JSON of [`crate::crd::VolumeFacts`], what is needed to make the PVC again.
 pub const VOLUME_FACTS: &str = "borgherd.dev/volume";
+/// Label on snapshots: `tiers`, `days` or `forever`. Without it retention neither counts nor touches a snapshot.
+pub const RETAIN: &str = "borgherd.dev/retain";
+/// Label on snapshots: the first of an hour, `2026-11-21T10`.
+pub const HOURLY: &str = "borgherd.dev/hourly";
+/// Label on snapshots: the first of a day, `2026-11-21`.
+pub const DAILY: &str = "borgherd.dev/daily";
+/// Label on snapshots: the first of a week, `2026-W47`.
+pub const WEEKLY: &str = "borgherd.dev/weekly";
+/// Label on snapshots: the first of a month, `2026-11`.
+pub const MONTHLY: &str = "borgherd.dev/monthly";
+/// Label on snapshots: the first of a year, `2026`.
+pub const YEARLY: &str = "borgherd.dev/yearly";
+/// Label on snapshots, the mark: they may be swept after that day, `2026-11-21`.
+pub const DELETE_AFTER: &str = "borgherd.dev/delete-after";
+/// Annotation on snapshots: the tiers they had when they became ready, `hourly,daily`.
+pub const TIERS_AT_BIRTH: &str = "borgherd.dev/tiers-at-birth";
+/// Annotation on snapshots: when the mark was set, RFC 3339.
+pub const MARKED_AT: &str = "borgherd.dev/marked-at";
+/// Annotation on snapshots: when a mark was seen to have been taken off, RFC 3339.
+pub const UNMARKED_AT: &str = "borgherd.dev/unmarked-at";
+/// Annotation on a content that is to go with its snapshot: UID of that snapshot.
+pub const SWEPT: &str = "borgherd.dev/swept";
+/// Annotation on a namespace: tokens of held sweeps that a person has allowed, separated by commas.
+pub const ACKNOWLEDGE: &str = "borgherd.dev/acknowledge-sweep";
 /// Label on the Leases that agents renew: `"agent"`.
 pub const COMPONENT: &str = "borgherd.dev/component";
 /// Annotation on an agent's Lease: how many slots its node has.

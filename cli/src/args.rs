@@ -4,6 +4,7 @@
 
 use crate::duration;
 use crate::output::Format;
+use borgherd_api::policy::Keep;
 use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,8 @@ pub(crate) enum Action {
     List(List),
     /// Restore a snapshot or an archive of a PVC into a new PVC of the same namespace
     Restore(Restore),
+    /// See which snapshots stay and which go
+    Retention(Retention),
     /// Print a completion script for a shell
     #[command(
         after_help = "Bash:  source <(borgherd completion bash)\nZsh:   source <(borgherd completion zsh)\nFish:  borgherd completion fish | source"
@@ -110,6 +113,9 @@ pub(crate) struct Backup {
     /// Only take snapshots, archive nothing
     #[arg(long)]
     pub(crate) no_archive: bool,
+    /// Keep the snapshots for so many days [default: for ever]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub(crate) keep_days: Option<u32>,
     /// Wait for the end, showing progress
     #[arg(long)]
     pub(crate) wait: bool,
@@ -179,6 +185,39 @@ pub(crate) struct Restore {
     /// With --wait: how long at most, such as 90s, 30m, 2h [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "wait")]
     pub(crate) timeout: Option<Duration>,
+}
+
+/// Arguments of `retention`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Retention {
+    #[command(subcommand)]
+    pub(crate) command: Retain,
+}
+
+/// What to do about retention.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Retain {
+    /// Show for each snapshot what becomes of it and why; nothing is changed
+    Preview(Preview),
+}
+
+/// Arguments of `retention preview`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The verdicts are those that the controller would carry out now; that more than retention.maxDeletions over the cluster wait is not
+seen here. FATE: keep; marked (not deleted before a day has passed); held (its time has come, but a person has to allow the sweep);
+sweep (deleted at the next look).
+-o json|yaml: {\"items\": [{namespace, pvc, snapshot, cut, fate, why}]}, by PVC, the oldest first.")]
+pub(crate) struct Preview {
+    /// The PVCs, which need not exist any more; none: all of the namespace
+    #[arg(value_name = "PVC", value_parser = name)]
+    pub(crate) pvcs: Vec<String>,
+    /// Of all namespaces
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "pvcs"])]
+    pub(crate) all_namespaces: bool,
+    /// Try another policy, such as last=1,hourly=24,daily=7 [default: the one in force]
+    #[arg(long, value_name = "POLICY", value_parser = Keep::parse)]
+    pub(crate) keep: Option<Keep>,
 }
 
 /// Arguments of `completion`.
@@ -281,6 +320,9 @@ mod tests {
             ("borgherd status --borgherd-namespace a/b", "a/b"),
             ("borgherd backup ../secrets", "../secrets"),
             ("borgherd list a?b", "a?b"),
+            ("borgherd backup data --keep-days 0", "--keep-days"),
+            ("borgherd retention preview --keep daily=0", "would keep nothing"),
+            ("borgherd retention preview data -A", "--all-namespaces"),
             ("borgherd restore data_1 --to new", "data_1"),
             ("borgherd restore data --to a..b", "a..b"),
             ("borgherd restore data --to new --storage-class a%2f", "a%2f"),

@@ -35,7 +35,7 @@ pub(crate) async fn run(session: &Session, args: &args::Backup) -> Result<(), Fa
     }
     let pvcs = try_join_all(names.iter().map(|name| find(session, name))).await?;
     check(session, &pvcs).await?;
-    let made = make(session, &order(namespace, &pvcs, !args.no_archive, session.now())).await?;
+    let made = make(session, &order(namespace, &pvcs, args, session.now())).await?;
     let full_name = format!("{namespace}/{}", made.name_any());
     if !args.wait {
         return session
@@ -91,14 +91,14 @@ fn refuse(pvc: &PersistentVolumeClaim, volume: Option<&PersistentVolume>, inheri
 }
 
 /// The Backup of these PVCs, which are in the order of their names.
-fn order(namespace: &str, pvcs: &[PersistentVolumeClaim], archive: bool, now: DateTime<Utc>) -> Backup {
+fn order(namespace: &str, pvcs: &[PersistentVolumeClaim], args: &args::Backup, now: DateTime<Utc>) -> Backup {
     let volumes: Vec<String> = pvcs.iter().map(ResourceExt::name_any).collect();
     let uids: Vec<String> = pvcs.iter().filter_map(ResourceExt::uid).collect();
     let subject =
         names::BackupSubject { kind: if volumes.len() == 1 { "pvc" } else { "group" }, namespace, name: &volumes.join("-"), uids: &uids };
     Backup {
         metadata: ObjectMeta { name: Some(names::backup(subject, now)), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
-        spec: BackupSpec { volumes, archive, trigger: Trigger::Manual, scheduled_time: None },
+        spec: BackupSpec { volumes, archive: !args.no_archive, trigger: Trigger::Manual, keep_days: args.keep_days, scheduled_time: None },
         status: None,
     }
 }

@@ -16,6 +16,7 @@ mod policy;
 mod progress;
 mod repository;
 mod restore;
+mod retention;
 mod session;
 mod status;
 #[cfg(test)]
@@ -88,6 +89,7 @@ async fn run_in_cluster(cli: Cli, screen: Screen) -> Result<(), Failure> {
         Action::Backup(args) => backup::run(&session, &args).await,
         Action::List(args) => list::run(&session, &args).await,
         Action::Restore(args) => restore::run(&session, &args).await,
+        Action::Retention(args::Retention { command: args::Retain::Preview(args) }) => retention::run(&session, &args).await,
         Action::Completion(args) => completion::run(&args, screen),
     }
 }

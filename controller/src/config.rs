@@ -57,6 +57,9 @@ pub struct Config {
     /// Ended Backups and Restores older than this are deleted.
     #[arg(long, env = "BORGHERD_HISTORY_AGE", default_value = "3d", value_parser = duration::parse)]
     pub history_age: Duration,
+    /// When snapshots are thinned out.
+    #[command(flatten)]
+    pub retention: Retention,
     /// How often leftovers are looked for.
     #[arg(long, env = "BORGHERD_LEAK_INTERVAL", default_value = "5m", value_parser = duration::parse)]
     pub leak_interval: Duration,
@@ -106,6 +109,17 @@ pub struct Limits {
     /// Before the first retry of what may pass by itself; doubled for each further one.
     #[arg(long, env = "BORGHERD_RETRY_DELAY", default_value = "1m", value_parser = duration::parse)]
     pub retry_delay: Duration,
+}
+
+/// How snapshots are thinned out.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Retention {
+    /// How often all snapshots are looked at; what is due is deleted then.
+    #[arg(long = "retention-interval", env = "BORGHERD_RETENTION_INTERVAL", default_value = "1h", value_parser = duration::parse)]
+    pub interval: Duration,
+    /// More deletions in one look than this wait until a person allows them.
+    #[arg(long = "retention-max-deletions", env = "BORGHERD_RETENTION_MAX_DELETIONS", default_value_t = 500)]
+    pub most: usize,
 }
 
 /// What the chart declares; an alias, for clap would take a `Vec` for a flag that is given several times.

@@ -1,7 +1,7 @@
 //! The controller: from annotations to Backups, from each Backup to its archives, from each Restore to its PVC.
 //!
 //! `plan` decides what is due, `backup` and `restore` lead what was asked for to its end, `expose` makes volumes visible to the
-//! agents and takes them away again, `admission` says who may go on.
+//! agents and takes them away again, `admission` says who may go on, `retention` thins snapshots out.
 
 pub mod admission;
 pub mod backup;
@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod plan;
 pub mod repository;
 pub mod restore;
+pub mod retention;
 pub mod run;
 pub mod serve;
 pub mod stores;

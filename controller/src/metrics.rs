@@ -24,6 +24,9 @@ pub struct Metrics {
     archive_size: Histogram,
     leaked: IntGauge,
     leaks_found: IntCounter,
+    retention: IntCounterVec,
+    retention_failures: IntCounterVec,
+    retention_held: IntGauge,
     leading: IntGauge,
 }
 
@@ -49,11 +52,32 @@ impl Metrics {
             )?,
             leaked: IntGauge::new("borgherd_leaked_objects", "Leftovers of ended Backups and Restores at the last look.")?,
             leaks_found: IntCounter::new("borgherd_leaked_objects_found_total", "Leftovers found and cleaned up since the start.")?,
+            retention: counter("borgherd_retention_snapshots_total", "Snapshots that were marked or swept.", &["action"])?,
+            retention_failures: counter(
+                "borgherd_retention_failures_total",
+                "Snapshots that could not be marked or swept, each time it was tried.",
+                &["reason"],
+            )?,
+            retention_held: IntGauge::new("borgherd_retention_held", "Snapshots whose sweep waits until a person allows it.")?,
             leading: IntGauge::new("borgherd_leading", "1 while this process is the active controller.")?,
         };
-        let Self { backups, volumes, attempts_failed, restores, phases, bytes, files, archive_size, leaked, leaks_found, leading } =
-            &metrics;
-        for collector in [backups, volumes, attempts_failed, restores, bytes] {
+        let Self {
+            backups,
+            volumes,
+            attempts_failed,
+            restores,
+            phases,
+            bytes,
+            files,
+            archive_size,
+            leaked,
+            leaks_found,
+            retention,
+            retention_failures,
+            retention_held,
+            leading,
+        } = &metrics;
+        for collector in [backups, volumes, attempts_failed, restores, bytes, retention, retention_failures] {
             registry.register(Box::new(collector.clone()))?;
         }
         registry.register(Box::new(phases.clone()))?;
@@ -61,6 +85,7 @@ impl Metrics {
         registry.register(Box::new(archive_size.clone()))?;
         registry.register(Box::new(leaked.clone()))?;
         registry.register(Box::new(leaks_found.clone()))?;
+        registry.register(Box::new(retention_held.clone()))?;
         registry.register(Box::new(leading.clone()))?;
         Ok(metrics)
     }
@@ -118,6 +143,21 @@ impl Metrics {
     pub fn restore_ended(&self, status: &RestoreStatus) {
         let reason = status.reason.filter(|_| status.phase == RestorePhase::Failed).map(|r| r.to_string()).unwrap_or_default();
         self.restores.with_label_values(&[format!("{:?}", status.phase).as_str(), reason.as_str()]).inc();
+    }
+
+    /// A snapshot was `marked` or `swept`.
+    pub fn retention_did(&self, action: &str) {
+        self.retention.with_label_values(&[action]).inc();
+    }
+
+    /// A snapshot could not be.
+    pub fn retention_failed(&self, reason: &str) {
+        self.retention_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// So many wait for a person.
+    pub fn retention_held(&self, waiting: usize) {
+        self.retention_held.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// A look for leftovers found so many.

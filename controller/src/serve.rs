@@ -10,7 +10,7 @@ use crate::metrics::{Metrics, Series};
 use crate::plan;
 use crate::stores::{Stores, Touch};
 use crate::world::World;
-use crate::{backup, expose, repository, restore};
+use crate::{backup, expose, repository, restore, retention};
 use anyhow::Context as _;
 use borgherd_api::crd::{Backup, Restore, VolumePhase};
 use borgherd_runtime::{Health, shutdown};
@@ -76,7 +76,8 @@ async fn lead(
 ) -> anyhow::Result<()> {
     let (backups_tx, backups_rx) = unbounded_channel();
     let (restores_tx, restores_rx) = unbounded_channel();
-    let touch = Touch { backups: backups_tx, restores: restores_tx, repositories: Arc::new(Notify::new()) };
+    let (retention_tx, retention_rx) = unbounded_channel();
+    let touch = Touch { backups: backups_tx, restores: restores_tx, retention: retention_tx, repositories: Arc::new(Notify::new()) };
     let stores = Stores::start(&client, &config, &touch);
     let feeds = plan::start(&client, &config, &world).await.context("reading PVCs, namespaces and snapshots")?;
     let deleted = Arc::new(Notify::new());
@@ -117,6 +118,7 @@ async fn lead(
         () = backups_led => anyhow::bail!("the watch of Backups has ended"),
         () = restores_led => anyhow::bail!("the watch of Restores has ended"),
         () = plan::run(Arc::clone(&ctx), feeds.dirty, beat) => anyhow::bail!("the planner has ended"),
+        () = retention::run(Arc::clone(&ctx), retention_rx) => anyhow::bail!("retention has ended"),
         never = declared => match never {},
         never = repository::status::keep(&ctx) => match never {},
         ended = sweep(Arc::clone(&ctx), owners) => ended.context("watching Backups and Restores"),

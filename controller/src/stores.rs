@@ -27,6 +27,8 @@ pub struct Touch {
     pub backups: UnboundedSender<ObjectRef<Backup>>,
     /// Restores.
     pub restores: UnboundedSender<ObjectRef<Restore>>,
+    /// Namespaces in which a Backup has ended, for retention.
+    pub retention: UnboundedSender<String>,
     /// Whoever keeps the status of the Repositories.
     pub repositories: Arc<Notify>,
 }

@@ -37,6 +37,10 @@ pub struct BackupSpec {
     /// What asked for it.
     #[serde(default)]
     pub trigger: Trigger,
+    /// For how many days the snapshots of a manual one are kept; absent: for ever. Those of the schedule are kept by the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 36500))]
+    pub keep_days: Option<u32>,
     /// The time it was due, for scheduled ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_time: Option<DateTime<Utc>>,

@@ -4,7 +4,7 @@
 pub(super) const PREFIX: &str = "borgherd.dev/";
 
 /// Names (without prefix) that the design gives a meaning which this version does not act on: accepted, without effect.
-pub const RESERVED: [&str; 4] = ["keep", "archive-keep", "hooks", "database"];
+pub const RESERVED: [&str; 3] = ["archive-keep", "hooks", "database"];
 
 /// An annotation that this version acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +17,8 @@ pub enum Key {
     TimeZone,
     /// Name of a `Repository`.
     Repository,
+    /// How many snapshots stay.
+    Keep,
     /// `snapshot`.
     Mode,
     /// `VolumeSnapshotClass`.
@@ -37,11 +39,12 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Schedule,
         Self::ArchiveSchedule,
         Self::TimeZone,
         Self::Repository,
+        Self::Keep,
         Self::Mode,
         Self::SnapshotClass,
         Self::CloneClass,
@@ -59,6 +62,7 @@ impl Key {
             Self::ArchiveSchedule => "borgherd.dev/archive-schedule",
             Self::TimeZone => "borgherd.dev/time-zone",
             Self::Repository => "borgherd.dev/repository",
+            Self::Keep => "borgherd.dev/keep",
             Self::Mode => "borgherd.dev/mode",
             Self::SnapshotClass => "borgherd.dev/snapshot-class",
             Self::CloneClass => "borgherd.dev/clone-class",

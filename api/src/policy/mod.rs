@@ -7,6 +7,7 @@
 
 mod borg;
 mod exclusion;
+mod keep;
 mod key;
 mod merge;
 mod near;
@@ -20,6 +21,7 @@ mod zone;
 mod tests;
 
 pub use exclusion::{Exclusion, exclusion, exclusion_by_pv};
+pub use keep::{Keep, Tier};
 pub use key::{Key, RESERVED};
 pub use merge::{Annotations, Effective, Origin, merge};
 pub use problem::Problem;

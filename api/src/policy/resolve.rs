@@ -1,6 +1,7 @@
 //! From effective values to a [`Policy`]: every value checked, all problems found.
 
 use super::borg;
+use super::keep::Keep;
 use super::key::Key;
 use super::merge::Effective;
 use super::problem::Problem;
@@ -26,10 +27,12 @@ pub struct Policy {
     pub schedule: Option<Schedule>,
     /// Which backups are archived.
     pub archive: ArchiveWhen,
-    /// For the schedules.
+    /// For the schedules, and for the spans of time of which a snapshot stays.
     pub time_zone: Tz,
     /// Name of a `Repository`; `None`: the default one.
     pub repository: Option<String>,
+    /// How many snapshots stay; `None`: nothing is said, so nothing is marked by it.
+    pub keep: Option<Keep>,
     /// Name of a `VolumeSnapshotClass`; `None`: the driver's default.
     pub snapshot_class: Option<String>,
     /// Name of the clone's `StorageClass`; `None`: the PVC's own.
@@ -63,6 +66,7 @@ pub fn resolve(namespace: &str, pvc: &str, effective: &Effective) -> Result<Poli
         archive: archive.unwrap_or(ArchiveWhen::EveryBackup),
         time_zone: reader.read(Key::TimeZone, zone::parse).unwrap_or(Tz::UTC),
         repository: reader.read(Key::Repository, name),
+        keep: reader.read(Key::Keep, Keep::parse),
         snapshot_class: reader.read(Key::SnapshotClass, name),
         clone_class: reader.read(Key::CloneClass, name),
         exclude: reader.read(Key::Exclude, borg::exclude).unwrap_or_default(),

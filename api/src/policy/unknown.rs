@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::names;
 
 /// What Borgherd itself writes as an annotation or a label, and people copy from object to object.
-const OWN: [&str; 17] = [
+const OWN: [&str; 29] = [
     names::TEMPORARY,
     names::IN_FLIGHT,
     names::OWNER_UID,
@@ -25,6 +25,18 @@ const OWN: [&str; 17] = [
     names::VERSION,
     names::AGENT_POD_UID,
     names::AGENT_POD,
+    names::RETAIN,
+    names::HOURLY,
+    names::DAILY,
+    names::WEEKLY,
+    names::MONTHLY,
+    names::YEARLY,
+    names::DELETE_AFTER,
+    names::TIERS_AT_BIRTH,
+    names::MARKED_AT,
+    names::UNMARKED_AT,
+    names::SWEPT,
+    names::ACKNOWLEDGE,
 ];
 
 /// One problem for each annotation that looks like Borgherd's and is not. For [`Origin::Default`] every key counts, without prefix.

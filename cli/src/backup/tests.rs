@@ -8,7 +8,7 @@ use crate::testing::{Answer, Asked, Server, err, forbidden, found, list, modifie
 use serde_json::{Value, json};
 
 fn args(pvcs: &[&str]) -> args::Backup {
-    args::Backup { pvcs: pvcs.iter().map(|p| (*p).to_owned()).collect(), no_archive: false, wait: false, timeout: None }
+    args::Backup { pvcs: pvcs.iter().map(|p| (*p).to_owned()).collect(), no_archive: false, keep_days: None, wait: false, timeout: None }
 }
 
 fn waiting(pvcs: &[&str]) -> args::Backup {
@@ -96,9 +96,10 @@ async fn several_pvcs_are_one_backup_whatever_their_order() {
 #[tokio::test]
 async fn snapshots_only() {
     let server = server(|_| Answer::Silence);
-    let asked = args::Backup { no_archive: true, ..args(&["data"]) };
+    let asked = args::Backup { no_archive: true, keep_days: Some(30), ..args(&["data"]) };
     run(&server.session, &asked).await.unwrap();
-    assert_eq!(server.body_of("POST")["spec"]["archive"], json!(false));
+    let spec = &server.body_of("POST")["spec"];
+    assert_eq!((&spec["archive"], &spec["keepDays"]), (&json!(false), &json!(30)));
 }
 
 #[tokio::test]

@@ -5,9 +5,12 @@ use crate::error::{Doing, Error};
 use crate::repository::Unusable;
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::{DEFAULT_CLASS, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotSource, VolumeSnapshotSpec};
-use borgherd_api::crd::{VolumeFacts, VolumeStatus};
-use borgherd_api::names::{self, IN_FLIGHT, OWNER, OWNER_UID, PVC, PVC_NAME, PVC_UID, SCHEDULED_TIME, TYPE, VOLUME_FACTS};
-use borgherd_api::policy;
+use borgherd_api::crd::{Trigger, VolumeFacts, VolumeStatus};
+use borgherd_api::names::{
+    self, DELETE_AFTER, IN_FLIGHT, OWNER, OWNER_UID, PVC, PVC_NAME, PVC_UID, RETAIN, SCHEDULED_TIME, TYPE, VOLUME_FACTS,
+};
+use borgherd_api::policy::{self, Key, Policy};
+use borgherd_api::retention::Retain;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Api, ObjectMeta};
 use kube::{Resource, ResourceExt};
@@ -52,7 +55,8 @@ pub async fn check(work: &Work<'_>, volume: &VolumeStatus) -> Result<Result<Prep
         let message = format!("PVC {} is not of a CSI driver, so it cannot be snapshotted", volume.pvc);
         return Ok(Err(Unusable { reason: Reason::VolumeNotSupported, message }));
     };
-    Ok(choose_class(&work.ctx.stores.classes.state(), policy.snapshot_class.as_deref(), &driver).map(|class| prepared(work, &claim, class)))
+    Ok(choose_class(&work.ctx.stores.classes.state(), policy.snapshot_class.as_deref(), &driver)
+        .map(|class| prepared(work, &claim, class, &policy)))
 }
 
 /// The class named; else the driver's default; else its only one.
@@ -86,7 +90,7 @@ fn choose_class(all: &[Arc<VolumeSnapshotClass>], wanted: Option<&str>, driver: 
     }
 }
 
-fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String) -> Prepared {
+fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String, policy: &Policy) -> Prepared {
     let pvc = claim.name_any();
     let name = names::snapshot(&pvc, &work.owner.uid, named_at(work.backup));
     let spec = claim.spec.clone().unwrap_or_default();
@@ -101,7 +105,7 @@ fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String) -> Pr
         labels: claim.labels().clone(),
         snapshot: name.clone(),
     };
-    let labels = BTreeMap::from([
+    let mut labels = BTreeMap::from([
         (IN_FLIGHT.to_owned(), work.owner.uid.clone()),
         (OWNER_UID.to_owned(), work.owner.uid.clone()),
         (PVC.to_owned(), names::label(&pvc)),
@@ -116,6 +120,7 @@ fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String) -> Pr
     if let Some(scheduled) = work.backup.spec.scheduled_time {
         annotations.insert(SCHEDULED_TIME.to_owned(), scheduled.to_rfc3339());
     }
+    retain(work, policy, &mut labels, &mut annotations);
     let snapshot = VolumeSnapshot {
         metadata: ObjectMeta {
             name: Some(name),
@@ -132,3 +137,25 @@ fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String) -> Pr
     };
     Prepared { snapshot, class, facts }
 }
+
+/// How long it stays: by the policy, which is written down for the time when the PVC is gone; or as the person said who asked for it.
+fn retain(work: &Work<'_>, policy: &Policy, labels: &mut Marks, annotations: &mut Marks) {
+    let spec = &work.backup.spec;
+    let retain = match (spec.trigger, spec.keep_days) {
+        (Trigger::Scheduled, _) => Retain::Tiers,
+        (Trigger::Manual, Some(_)) => Retain::Days,
+        (Trigger::Manual, None) => Retain::Forever,
+    };
+    labels.insert(RETAIN.to_owned(), retain.as_label().to_owned());
+    if let (Retain::Days, Some(days)) = (retain, spec.keep_days) {
+        let last = work.now.with_timezone(&policy.time_zone).date_naive() + chrono::Days::new(u64::from(days));
+        labels.insert(DELETE_AFTER.to_owned(), last.to_string());
+    }
+    if let (Retain::Tiers, Some(keep)) = (retain, policy.keep) {
+        annotations.insert(Key::Keep.annotation().to_owned(), keep.to_string());
+        annotations.insert(Key::TimeZone.annotation().to_owned(), policy.time_zone.name().to_owned());
+    }
+}
+
+/// Labels or annotations.
+type Marks = BTreeMap<String, String>;

@@ -75,6 +75,9 @@ pub fn ended(work: &Work<'_>, backup: &Backup) {
     };
     info!(phase = ?status.phase, reason = ?status.reason, "backup ended");
     work.ctx.metrics.backup_ended(status);
+    if work.ctx.touch.retention.send(work.owner.namespace.clone()).is_err() {
+        tracing::debug!("shutting down; nobody to wake");
+    }
     let mut world = work.ctx.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     world.put_backup(backup);
 }

@@ -5,6 +5,7 @@ mod archive_restore;
 mod command_line;
 mod failures;
 mod restores;
+mod retention;
 mod rights;
 mod schedules;
 mod support;

@@ -4,6 +4,7 @@
 mod borg;
 mod excluded;
 mod inherited;
+mod keep;
 mod resolved;
 mod scale;
 

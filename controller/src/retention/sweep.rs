@@ -1,0 +1,110 @@
+//! Deleting what a verdict says: content to `Delete` → snapshot deleted, with UID and version of the one that was judged → both go.
+//!
+//! Whatever was not deleted after all keeps its content.
+
+use super::content::{self, Contents};
+use super::observe;
+use super::tell::Tally;
+use crate::context::Context;
+use crate::error::{Doing, Error};
+use borgherd_api::crd::snapshot::VolumeSnapshot;
+use borgherd_api::retention::Snapshot;
+use kube::Client;
+use kube::api::{Api, DeleteParams, Preconditions};
+use std::collections::{HashMap, HashSet};
+use tracing::{debug, info};
+
+#[cfg(test)]
+mod tests;
+
+/// Why one was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Poison {
+    /// It is bound to none, or to one that is gone or bound to another.
+    #[error("its VolumeSnapshotContent {0:?} is not there, is being deleted, or is of another snapshot")]
+    NoContent(String),
+    /// Deleting would take the storage's snapshot away under another content.
+    #[error("VolumeSnapshotContent {0} names the same snapshot of the storage; delete it first, if it is not needed")]
+    SharedHandle(String),
+    /// Something holds it.
+    #[error("it is being deleted since {0}, but something holds it: see its finalizers and the snapshot controller's log")]
+    Stuck(String),
+    /// The API server refused.
+    #[error(transparent)]
+    Api(#[from] Error),
+}
+
+impl Poison {
+    /// For the metric.
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoContent(_) => "NoContent",
+            Self::SharedHandle(_) => "SharedHandle",
+            Self::Stuck(_) => "Stuck",
+            Self::Api(_) => "Api",
+        }
+    }
+}
+
+/// Sweeps all of `going`, one after the other; how many went.
+pub(super) async fn all(ctx: &Context, going: &[&Snapshot], contents: &Contents, told: &mut Tally<'_>) -> usize {
+    let mut swept = 0;
+    let mut sources: HashMap<&str, HashSet<String>> = HashMap::new();
+    for snapshot in going {
+        if !sources.contains_key(snapshot.namespace.as_str()) {
+            match observe::sources(ctx, &snapshot.namespace).await {
+                Ok(found) => drop(sources.insert(&snapshot.namespace, found)),
+                Err(error) => {
+                    told.poison(ctx, snapshot, &error.into()).await;
+                    continue;
+                }
+            }
+        }
+        if sources.get(snapshot.namespace.as_str()).is_some_and(|names| names.contains(&snapshot.name)) {
+            debug!(namespace = snapshot.namespace, name = snapshot.name, "a PVC is being made from it; it goes later");
+            continue;
+        }
+        match one(&ctx.client, snapshot, contents).await {
+            Ok(false) => {}
+            Ok(true) => {
+                swept += 1;
+                info!(namespace = snapshot.namespace, pvc = snapshot.pvc, name = snapshot.name, "swept");
+                ctx.metrics.retention_did("swept");
+            }
+            Err(poison) => told.poison(ctx, snapshot, &poison).await,
+        }
+    }
+    swept
+}
+
+/// Whether it was deleted; `false`: it is not what was judged any more, or is being cloned, and the next look judges it again.
+async fn one(client: &Client, snapshot: &Snapshot, contents: &Contents) -> Result<bool, Poison> {
+    let name = snapshot.content.clone().unwrap_or_default();
+    let bound = if name.is_empty() { None } else { content::find(client, &name).await? };
+    let Some(bound) = bound.filter(|bound| bound.of.2 == snapshot.uid && bound.handle.is_some() && !bound.leaving) else {
+        return Err(Poison::NoContent(name));
+    };
+    match contents.other(&bound) {
+        Some(other) if other.is_temporary => return Ok(false),
+        Some(other) => return Err(Poison::SharedHandle(other.name.clone())),
+        None => {}
+    }
+    let gone = match content::let_go(client, &bound).await {
+        Err(error) if error.is_passing() => return Ok(false),
+        written => written?,
+    };
+    let deleted = delete(client, snapshot).await;
+    if !matches!(deleted, Ok(true)) && bound.is_kept {
+        content::keep(client, &gone).await?;
+    }
+    Ok(deleted?)
+}
+
+async fn delete(client: &Client, snapshot: &Snapshot) -> Result<bool, Error> {
+    let api: Api<VolumeSnapshot> = Api::namespaced(client.clone(), &snapshot.namespace);
+    let judged = Preconditions { uid: Some(snapshot.uid.clone()), resource_version: Some(snapshot.version.clone()) };
+    match api.delete(&snapshot.name, &DeleteParams::default().preconditions(judged)).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+        other => other.map(|_| true).doing("deleting the VolumeSnapshot"),
+    }
+}
