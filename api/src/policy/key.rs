@@ -4,7 +4,7 @@
 pub(super) const PREFIX: &str = "borgherd.dev/";
 
 /// Names (without prefix) that the design gives a meaning which this version does not act on: accepted, without effect.
-pub const RESERVED: [&str; 4] = ["keep", "archive-keep", "hooks", "database"];
+pub const RESERVED: [&str; 3] = ["keep", "archive-keep", "database"];
 
 /// An annotation that this version acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,11 +33,13 @@ pub enum Key {
     Suspend,
     /// PVCs of the namespace with the same value are cut together.
     Group,
+    /// What quiesces and resumes the application.
+    Hooks,
 }
 
 impl Key {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Schedule,
         Self::ArchiveSchedule,
         Self::TimeZone,
@@ -50,6 +52,7 @@ impl Key {
         Self::FilesCache,
         Self::Suspend,
         Self::Group,
+        Self::Hooks,
     ];
 
     /// As it stands on a PVC or a namespace: `borgherd.dev/schedule`.
@@ -67,6 +70,7 @@ impl Key {
             Self::FilesCache => "borgherd.dev/files-cache",
             Self::Suspend => "borgherd.dev/suspend",
             Self::Group => "borgherd.dev/group",
+            Self::Hooks => "borgherd.dev/hooks",
         }
     }
 

@@ -9,7 +9,7 @@ mod borg;
 mod exclusion;
 mod key;
 mod merge;
-mod near;
+pub(crate) mod near;
 mod problem;
 mod regex;
 mod resolve;

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::names;
 
 /// What Borgherd itself writes as an annotation or a label, and people copy from object to object.
-const OWN: [&str; 17] = [
+const OWN: [&str; 18] = [
     names::TEMPORARY,
     names::IN_FLIGHT,
     names::OWNER_UID,
@@ -25,6 +25,7 @@ const OWN: [&str; 17] = [
     names::VERSION,
     names::AGENT_POD_UID,
     names::AGENT_POD,
+    names::DEBT_FINALIZER,
 ];
 
 /// One problem for each annotation that looks like Borgherd's and is not. For [`Origin::Default`] every key counts, without prefix.

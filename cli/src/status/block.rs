@@ -95,7 +95,8 @@ fn absent(key: Key, item: &Item) -> Option<String> {
         | Key::Compression
         | Key::FilesCache
         | Key::Suspend
-        | Key::Group => None,
+        | Key::Group
+        | Key::Hooks => None,
     }
 }
 
