@@ -4,9 +4,7 @@ use anyhow::{Context, Result, ensure};
 use borgherd_api::crd::{Backup, BorgRun, BorgRunStatus, RunPhase};
 use borgherd_api::names;
 use borgherd_e2e::{App, BORG_CREATE, Claim, DEADLINE, Node, World, exclusive, states, until};
-use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use std::time::Duration;
 

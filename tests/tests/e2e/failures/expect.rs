@@ -20,50 +20,50 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// What one PVC's Backup must end with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Case {
+pub(crate) struct Case {
     /// The PVC.
-    pub(super) pvc: &'static str,
+    pub(crate) pvc: &'static str,
     /// In status, Event and metrics.
-    pub(super) reason: Reason,
+    pub(crate) reason: Reason,
     /// Failed, or Incomplete with an archive.
-    pub(super) outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// How often it was tried: 1 where trying again does not help.
-    pub(super) tries: u32,
+    pub(crate) tries: u32,
     /// Words of the message: what is wrong, by name, and what to do.
-    pub(super) says: &'static [&'static str],
+    pub(crate) says: &'static [&'static str],
 }
 
 impl Case {
     /// Fails at the first try.
-    pub(super) const fn of(pvc: &'static str, reason: Reason, says: &'static [&'static str]) -> Self {
+    pub(crate) const fn of(pvc: &'static str, reason: Reason, says: &'static [&'static str]) -> Self {
         Self { pvc, reason, outcome: Outcome::Failed, tries: 1, says }
     }
 }
 
 /// A Backup that has failed as it should.
-pub(super) struct Failed {
+pub(crate) struct Failed {
     /// Its case.
-    pub(super) case: Case,
+    pub(crate) case: Case,
     /// Its one volume at the end.
-    pub(super) volume: VolumeStatus,
+    pub(crate) volume: VolumeStatus,
     backup: Backup,
 }
 
 impl Failed {
     /// What a person reads.
-    pub(super) fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         self.volume.message.as_deref().unwrap_or_default()
     }
 }
 
 /// Backs up the PVC of every case at once, and `healthy` beside them. Each fails as its case says, is told of where people look, and holds
 /// nothing afterwards; `healthy` succeeds; and nobody sees a secret.
-pub(super) async fn all_fail(w: &World, cases: &[Case], healthy: &str) -> Result<Vec<Failed>> {
+pub(crate) async fn all_fail(w: &World, cases: &[Case], healthy: &str) -> Result<Vec<Failed>> {
     all_fail_while(w, cases, healthy, async |_| Ok(())).await
 }
 
 /// The same; `meanwhile` is given the names of the Backups, in the order of the cases.
-pub(super) async fn all_fail_while(
+pub(crate) async fn all_fail_while(
     w: &World,
     cases: &[Case],
     healthy: &str,
@@ -87,7 +87,7 @@ pub(super) async fn all_fail_while(
 }
 
 /// Backups of these PVCs succeed: what stood in the way is gone.
-pub(super) async fn all_succeed(w: &World, pvcs: &[&str]) -> Result<()> {
+pub(crate) async fn all_succeed(w: &World, pvcs: &[&str]) -> Result<()> {
     let one = async |pvc: &str| {
         let backup = w.backup(&[pvc]).await?;
         w.backup_succeeded(&backup).await.with_context(|| format!("PVC {pvc}"))

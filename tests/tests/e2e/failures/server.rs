@@ -12,7 +12,7 @@ const NAME: &str = "borgherd-server";
 const LABEL: &str = "borg-of-the-test";
 
 /// Its Service, configuration and keys; nobody answers yet.
-pub(super) async fn prepare(w: &World) -> Result<()> {
+pub(crate) async fn prepare(w: &World) -> Result<()> {
     let config: ConfigMap = w.api_own().get(NAME).await.context("configuration of the chart's server")?;
     apply::<ConfigMap>(w, json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": config.data })).await?;
     let keys = w.server_credentials().await?;
@@ -22,7 +22,7 @@ pub(super) async fn prepare(w: &World) -> Result<()> {
 }
 
 /// Starts it with a disk of `size`.
-pub(super) async fn start(w: &World, size: &str) -> Result<()> {
+pub(crate) async fn start(w: &World, size: &str) -> Result<()> {
     let chart: Deployment = w.api_own().get(NAME).await.context("the chart's server")?;
     let template = chart.spec.and_then(|s| s.template.spec).context("a template of pods")?;
     let mut spec = serde_json::to_value(template)?;
@@ -41,12 +41,12 @@ pub(super) async fn start(w: &World, size: &str) -> Result<()> {
 }
 
 /// A shell script in it.
-pub(super) async fn sh(w: &World, script: &str) -> Result<()> {
+pub(crate) async fn sh(w: &World, script: &str) -> Result<()> {
     w.exec(&w.namespace, NAME, "sshd", &["sh", "-c", script]).await?.ok(script).map(drop)
 }
 
 /// A Repository on it, with the Secret for it.
-pub(super) async fn repository(w: &World, name: &str) -> Result<String> {
+pub(crate) async fn repository(w: &World, name: &str) -> Result<String> {
     let host = format!("{NAME}.{}.svc", w.namespace);
     let mut credentials: Credentials = w.server_credentials().await?;
     let known = credentials.get("known_hosts").context("known_hosts of the chart's server")?;
