@@ -98,7 +98,7 @@ fn order(namespace: &str, pvcs: &[PersistentVolumeClaim], archive: bool, now: Da
         names::BackupSubject { kind: if volumes.len() == 1 { "pvc" } else { "group" }, namespace, name: &volumes.join("-"), uids: &uids };
     Backup {
         metadata: ObjectMeta { name: Some(names::backup(subject, now)), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
-        spec: BackupSpec { volumes, archive, trigger: Trigger::Manual, scheduled_time: None },
+        spec: BackupSpec { volumes, archive, trigger: Trigger::Manual, scheduled_time: None, hooks: None },
         status: None,
     }
 }

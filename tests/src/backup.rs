@@ -23,8 +23,13 @@ impl World {
 
     /// The same; without `archive`, snapshots only.
     pub async fn backup_as(&self, pvcs: &[&str], archive: bool) -> Result<String> {
-        let spec =
-            BackupSpec { volumes: pvcs.iter().map(|&p| p.to_owned()).collect(), archive, trigger: Trigger::Manual, scheduled_time: None };
+        let spec = BackupSpec {
+            volumes: pvcs.iter().map(|&p| p.to_owned()).collect(),
+            archive,
+            trigger: Trigger::Manual,
+            scheduled_time: None,
+            hooks: None,
+        };
         self.create_named(&Backup { metadata: generated("manual-"), spec, status: None }).await
     }
 
