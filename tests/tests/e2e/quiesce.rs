@@ -213,3 +213,36 @@ fn quiesce_what_is_not_cut_in_time_is_resumed_first_and_then_deleted() -> Result
         Ok(())
     })
 }
+
+#[test]
+fn quiesce_twenty_groups_at_once_do_not_wait_for_each_other() -> Result<()> {
+    test("quiesce_twenty_groups_at_once_do_not_wait_for_each_other", async |w: &World| {
+        let names: Vec<String> = (0..20).map(|i| format!("data-{i}")).collect();
+        let mut app = App::new("app");
+        for name in &names {
+            // the first takes its time: nobody else is to
+            let wait = if name == "data-0" { "sleep 20; " } else { "" };
+            let hooks = format!(
+                "- pre: {{in: pod/app, command: [sh, -c, '{wait}echo freeze $(date +%s%N) >>/tmp/{name}']}}\n  \
+                 post: {{command: [sh, -c, 'echo thaw $(date +%s%N) >>/tmp/{name}']}}\n"
+            );
+            w.claim(Claim::new(name).annotation("hooks", &hooks)).await?;
+            app = app.mount(name, &format!("/{name}"));
+        }
+        let app = w.app(app).await?;
+        let mut backups = Vec::new();
+        for name in &names {
+            backups.push(w.backup_as(&[name], false).await?);
+        }
+        for (name, backup) in names.iter().zip(&backups) {
+            w.backup_succeeded(backup).await?;
+            let quiesce = settled(w, backup).await?;
+            ensure!(quiesce.release == Some(Release::Cut), "{name} was released for {:?}", quiesce.release);
+            let log = app.sh(&format!("cut -d' ' -f1 /tmp/{name}")).await?;
+            ensure!(log == "freeze\nthaw", "{name}: {log}");
+            let window = quiesce.window.context("no window was measured")?;
+            ensure!(name == "data-0" || window < 20.0, "{name} was held for {window} s, as long as the slow one");
+        }
+        Ok(())
+    })
+}

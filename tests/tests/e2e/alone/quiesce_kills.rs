@@ -5,8 +5,10 @@ use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::crd::{Backup, QuiescePhase, Release};
 use borgherd_e2e::{App, Claim, Cluster, DEADLINE, Running, World, exclusive, until_polled};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use kube::api::ListParams;
+use std::time::Duration;
 
 const PROGRAM: &str = "/usr/local/bin/borgherd-controller";
 /// A pre hook that takes a while, and a post hook.
@@ -43,8 +45,43 @@ fn quiesce_a_controller_killed_at_any_time_leaves_nothing_frozen() -> Result<()>
         w.claim(Claim::new("data").annotation("hooks", SLOW)).await?;
         let app = w.app(App::new("app").mount("data", "/data")).await?;
         during_pre_hooks(w, &cluster, &app).await?;
-        while_frozen(w, &cluster, &app).await
+        while_frozen(w, &cluster, &app).await?;
+        during_post_hooks(w, &cluster, &app).await?;
+        without_api_server(w, &cluster, &app).await
     })
+}
+
+/// The post hook goes on by itself, and the next controller's repetition of it does nothing.
+async fn during_post_hooks(w: &World, cluster: &Cluster, app: &Running) -> Result<()> {
+    let hooks = SLOW.replace("sleep 5; ", "").replace("echo thaw", "echo thawing >>/tmp/log; sleep 5; echo thaw");
+    w.annotate::<PersistentVolumeClaim>("data", &[("hooks", Some(&hooks))]).await?;
+    app.sh("rm /tmp/log").await?;
+    let name = w.backup_as(&["data"], false).await?;
+    until_polled("the post hook runs", DEADLINE, async || Ok(words(app).await?.contains(&"thawing".to_owned()).then_some(()))).await?;
+    kill(w, cluster).await?;
+    let volumes = w.backup_succeeded(&name).await?;
+    ensure!(volumes.iter().all(|v| v.quiesced == Some(true)), "not quiesced: {volumes:#?}");
+    let log = words(app).await?;
+    ensure!(log == ["freeze", "frozen", "thawing", "thaw"], "{log:?}");
+    Ok(())
+}
+
+/// Nothing can be told or asked for 20 seconds, longer than a leader may stay without its lease.
+async fn without_api_server(w: &World, cluster: &Cluster, app: &Running) -> Result<()> {
+    w.annotate::<PersistentVolumeClaim>("data", &[("hooks", Some(SLOW))]).await?;
+    app.sh("rm /tmp/log").await?;
+    let name = w.backup_as(&["data"], false).await?;
+    until_polled("the pre hook runs", DEADLINE, async || Ok(words(app).await?.contains(&"freeze".to_owned()).then_some(()))).await?;
+    cluster.signal("apiserver", "STOP").await?;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    cluster.signal("apiserver", "CONT").await?;
+    let status = w.backup_ended(&name).await?.status.unwrap_or_default();
+    let log = words(app).await?;
+    ensure!(is_thawed(&log), "it is still frozen: {log:?}");
+    let quiesced = status.volumes.iter().all(|v| v.quiesced == Some(true));
+    ensure!(quiesced || status.reason == Some(Reason::Interrupted), "neither quiesced nor failed: {status:#?}");
+    ensure!(status.quiesce.is_some_and(|q| q.debts() == 0), "something is owed");
+    Ok(())
 }
 
 /// Nobody knows how the pre hook ended: no snapshot.
