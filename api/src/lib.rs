@@ -4,6 +4,7 @@
 
 pub mod crd;
 pub mod due;
+pub mod hooks;
 pub mod names;
 pub mod policy;
 pub mod reason;

@@ -75,6 +75,9 @@ pub const AGENT_POD_UID: &str = "borgherd.dev/pod-uid";
 /// Annotation on an agent's Lease: name of the agent's pod.
 pub const AGENT_POD: &str = "borgherd.dev/pod";
 
+/// Finalizer of a Backup while an application may be held still for it.
+pub const DEBT_FINALIZER: &str = "borgherd.dev/thaw";
+
 /// Hex of the first `bytes` bytes of SHA-256 over the parts, each followed by NUL so that `a,bc` is not `ab,c`.
 pub fn hash(parts: &[&str], bytes: usize) -> String {
     let mut sha = Sha256::new();

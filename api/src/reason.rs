@@ -27,6 +27,12 @@ pub enum Reason {
     SnapshotNotReady,
     /// The snapshot was deleted before its clone was bound.
     SnapshotGone,
+    /// A pre hook failed: no snapshot was made.
+    HookFailed,
+    /// A hook took too long where nothing can kill it: it may still run.
+    HookMayStillRun,
+    /// The snapshot was not cut while the applications were held still.
+    FreezeLimit,
     // clone and holder
     /// The clone was not bound within the deadline.
     CloneNotBound,
@@ -132,6 +138,9 @@ impl Reason {
             | Self::SnapshotFailed
             | Self::SnapshotNotReady
             | Self::SnapshotGone
+            | Self::HookFailed
+            | Self::HookMayStillRun
+            | Self::FreezeLimit
             | Self::HolderUnschedulable
             | Self::RepositoryNotFound
             | Self::RepositoryAmbiguous

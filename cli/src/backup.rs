@@ -98,7 +98,14 @@ fn order(namespace: &str, pvcs: &[PersistentVolumeClaim], args: &args::Backup, n
         names::BackupSubject { kind: if volumes.len() == 1 { "pvc" } else { "group" }, namespace, name: &volumes.join("-"), uids: &uids };
     Backup {
         metadata: ObjectMeta { name: Some(names::backup(subject, now)), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
-        spec: BackupSpec { volumes, archive: !args.no_archive, trigger: Trigger::Manual, keep_days: args.keep_days, scheduled_time: None },
+        spec: BackupSpec {
+            volumes,
+            archive: !args.no_archive,
+            trigger: Trigger::Manual,
+            keep_days: args.keep_days,
+            scheduled_time: None,
+            hooks: None,
+        },
         status: None,
     }
 }

@@ -71,6 +71,9 @@ pub struct Timeouts {
     /// Snapshot created until its cut is visible.
     #[arg(long = "cut-timeout", env = "BORGHERD_CUT_TIMEOUT", default_value = "2m", value_parser = duration::parse)]
     pub cut: Duration,
+    /// How long applications are held still for the cut; then they are resumed, cut or not.
+    #[arg(long = "freeze-timeout", env = "BORGHERD_FREEZE_TIMEOUT", default_value = "1m", value_parser = duration::parse)]
+    pub freeze: Duration,
     /// Cut until ready to use.
     #[arg(long = "ready-timeout", env = "BORGHERD_READY_TIMEOUT", default_value = "1h", value_parser = duration::parse)]
     pub ready: Duration,

@@ -41,6 +41,8 @@ pub struct Context {
     pub echo: Echo,
     /// How often in a row a reconcile has failed, by UID.
     pub failures: Mutex<HashMap<String, u32>>,
+    /// Resumes that are owed to applications, by UID of the Backup.
+    pub debts: Mutex<HashMap<String, usize>>,
     /// The wall clock.
     pub clock: fn() -> DateTime<Utc>,
 }
@@ -97,6 +99,17 @@ impl Context {
         let count = failures.entry(uid.to_owned()).or_insert(0);
         *count += 1;
         std::time::Duration::from_secs(1 << (*count - 1).min(6)).min(std::time::Duration::from_mins(1))
+    }
+
+    /// So many resumes are owed for the Backup with `uid`.
+    pub fn owe(&self, uid: &str, count: usize) {
+        let mut debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
+        if count == 0 {
+            debts.remove(uid);
+        } else {
+            debts.insert(uid.to_owned(), count);
+        }
+        self.metrics.debts(debts.values().sum());
     }
 
     /// A reconcile of `uid` went well.

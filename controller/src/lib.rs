@@ -15,6 +15,7 @@ pub mod leader;
 pub mod lost;
 pub mod metrics;
 pub mod plan;
+pub mod quiesce;
 pub mod repository;
 pub mod restore;
 pub mod retention;

@@ -3,7 +3,7 @@
 
 use crate::admission::Admission;
 use crate::world::World;
-use borgherd_api::crd::{BackupStatus, Outcome, RestorePhase, RestoreStatus, VolumeStatus};
+use borgherd_api::crd::{ActionResult, BackupStatus, Outcome, RestorePhase, RestoreStatus, VolumeStatus};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -28,6 +28,9 @@ pub struct Metrics {
     retention_failures: IntCounterVec,
     retention_held: IntGauge,
     leading: IntGauge,
+    hooks: IntCounterVec,
+    freezes: Histogram,
+    debts: IntGauge,
 }
 
 impl Metrics {
@@ -60,6 +63,12 @@ impl Metrics {
             )?,
             retention_held: IntGauge::new("borgherd_retention_held", "Snapshots whose sweep waits until a person allows it.")?,
             leading: IntGauge::new("borgherd_leading", "1 while this process is the active controller.")?,
+            hooks: counter("borgherd_hooks_total", "Hooks that ended, by kind (pre, post) and result.", &["kind", "result"])?,
+            freezes: Histogram::with_opts(
+                HistogramOpts::new("borgherd_freeze_seconds", "Begin of the last pre hooks until that of the first post hooks.")
+                    .buckets(exponential_buckets(0.05, 2.0, 14)?),
+            )?,
+            debts: IntGauge::new("borgherd_hook_debts", "Resumes that are owed to applications: each may be held still.")?,
         };
         let Self {
             backups,
@@ -76,8 +85,11 @@ impl Metrics {
             retention_failures,
             retention_held,
             leading,
+            hooks,
+            freezes,
+            debts,
         } = &metrics;
-        for collector in [backups, volumes, attempts_failed, restores, bytes, retention, retention_failures] {
+        for collector in [backups, volumes, attempts_failed, restores, bytes, retention, retention_failures, hooks] {
             registry.register(Box::new(collector.clone()))?;
         }
         registry.register(Box::new(phases.clone()))?;
@@ -87,12 +99,31 @@ impl Metrics {
         registry.register(Box::new(leaks_found.clone()))?;
         registry.register(Box::new(retention_held.clone()))?;
         registry.register(Box::new(leading.clone()))?;
+        registry.register(Box::new(freezes.clone()))?;
+        registry.register(Box::new(debts.clone()))?;
         Ok(metrics)
     }
 
     /// This process leads now.
     pub fn leads(&self) {
         self.leading.set(1);
+    }
+
+    /// A hook's command has ended.
+    pub fn hook_ended(&self, kind: &str, result: ActionResult) {
+        self.hooks.with_label_values(&[kind, format!("{result:?}").as_str()]).inc();
+    }
+
+    /// Applications go on after so many seconds.
+    pub fn freeze_ended(&self, window: Option<f64>) {
+        if let Some(seconds) = window {
+            self.freezes.observe(seconds);
+        }
+    }
+
+    /// So many resumes are owed now.
+    pub fn debts(&self, count: usize) {
+        self.debts.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A volume is at its end.

@@ -31,8 +31,8 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tracing::{debug, info, warn};
 
-/// Reconciles at once, each of Backups and Restores.
-const CONCURRENCY: u16 = 32;
+/// Reconciles at once, each of Backups and Restores: more than there can be hooks that run, so that no application waits for another.
+const CONCURRENCY: u16 = 256;
 /// The planner says at least this often that it lives.
 const PLANNER_SILENCE: Duration = Duration::from_mins(5);
 
@@ -97,6 +97,7 @@ async fn lead(
         deleted,
         echo: Echo::default(),
         failures: Mutex::new(HashMap::new()),
+        debts: Mutex::new(HashMap::new()),
         clock: now,
     });
     adopt(&ctx).await.context("taking over what is under way")?;

@@ -29,6 +29,7 @@ impl World {
             trigger: Trigger::Manual,
             keep_days: None,
             scheduled_time: None,
+            hooks: None,
         };
         self.create_named(&Backup { metadata: generated("manual-"), spec, status: None }).await
     }

@@ -104,6 +104,9 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         | Reason::SnapshotFailed
         | Reason::SnapshotNotReady
         | Reason::SnapshotGone
+        | Reason::HookFailed
+        | Reason::HookMayStillRun
+        | Reason::FreezeLimit
         | Reason::CloneNotBound
         | Reason::HolderUnschedulable
         | Reason::HolderNotStarted

@@ -1,7 +1,9 @@
 //! `Backup`: one attempt for one group of PVCs: snapshot, archive.
 
+use super::quiesce::QuiesceStatus;
 use super::run::Progress;
 use crate::Reason;
+use crate::hooks::HookSpec;
 use chrono::{DateTime, Utc};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -44,6 +46,10 @@ pub struct BackupSpec {
     /// The time it was due, for scheduled ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_time: Option<DateTime<Utc>>,
+    /// What quiesces and resumes the applications, in place of the PVCs' own `borgherd.dev/hooks`; empty: nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub hooks: Option<Vec<HookSpec>>,
 }
 
 const fn yes() -> bool {
@@ -118,6 +124,9 @@ pub struct BackupStatus {
     /// When the last volume ended and was cleaned up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<DateTime<Utc>>,
+    /// The freeze of the applications, where there are hooks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesce: Option<QuiesceStatus>,
     /// One entry a PVC, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -196,6 +205,9 @@ pub struct VolumeStatus {
     /// The instant captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<DateTime<Utc>>,
+    /// Where there are hooks: whether it was cut while the applications were held still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesced: Option<bool>,
     /// When the controller saw the snapshot ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<DateTime<Utc>>,

@@ -4,12 +4,14 @@
 #![allow(unreachable_pub, reason = "KubeSchema derives a second, hidden copy of each struct that the lint looks at")]
 
 mod backup;
+mod quiesce;
 mod repository;
 mod restore;
 mod run;
 pub mod snapshot;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus, Durations, Outcome, Trigger, VolumePhase, VolumeStatus};
+pub use quiesce::{ActionResult, ActionStatus, HookStatus, QuiescePhase, QuiesceStatus, Release};
 pub use repository::{Encryption, Repository, RepositorySpec, RepositoryStatus};
 pub use restore::{Candidate, Restore, RestorePhase, RestoreSource, RestoreSpec, RestoreStatus, RestoreTarget, SourceKind};
 pub use run::{

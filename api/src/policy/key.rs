@@ -4,7 +4,7 @@
 pub(super) const PREFIX: &str = "borgherd.dev/";
 
 /// Names (without prefix) that the design gives a meaning which this version does not act on: accepted, without effect.
-pub const RESERVED: [&str; 3] = ["archive-keep", "hooks", "database"];
+pub const RESERVED: [&str; 2] = ["archive-keep", "database"];
 
 /// An annotation that this version acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,11 +35,13 @@ pub enum Key {
     Suspend,
     /// PVCs of the namespace with the same value are cut together.
     Group,
+    /// What quiesces and resumes the application.
+    Hooks,
 }
 
 impl Key {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Schedule,
         Self::ArchiveSchedule,
         Self::TimeZone,
@@ -53,6 +55,7 @@ impl Key {
         Self::FilesCache,
         Self::Suspend,
         Self::Group,
+        Self::Hooks,
     ];
 
     /// As it stands on a PVC or a namespace: `borgherd.dev/schedule`.
@@ -71,6 +74,7 @@ impl Key {
             Self::FilesCache => "borgherd.dev/files-cache",
             Self::Suspend => "borgherd.dev/suspend",
             Self::Group => "borgherd.dev/group",
+            Self::Hooks => "borgherd.dev/hooks",
         }
     }
 

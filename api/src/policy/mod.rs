@@ -10,7 +10,7 @@ mod exclusion;
 mod keep;
 mod key;
 mod merge;
-mod near;
+pub(crate) mod near;
 mod problem;
 mod regex;
 mod resolve;

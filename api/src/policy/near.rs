@@ -1,7 +1,7 @@
 //! What a mistyped word was probably meant to be.
 
 /// Those of `known` that are a few typos away from `word`, nearest first, at most three.
-pub(super) fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+pub(crate) fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let word: Vec<char> = word.to_lowercase().chars().take(64).collect();
     let tolerance = (word.len() / 3).clamp(1, 3);
     let mut found: Vec<_> = known

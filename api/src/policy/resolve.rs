@@ -6,6 +6,7 @@ use super::key::Key;
 use super::merge::Effective;
 use super::problem::Problem;
 use super::zone;
+use crate::hooks::{self, Hook};
 use crate::schedule::Schedule;
 use chrono_tz::Tz;
 
@@ -47,6 +48,8 @@ pub struct Policy {
     pub suspend: bool,
     /// Cut together with the PVCs of the namespace that have the same.
     pub group: Option<String>,
+    /// What quiesces and resumes the application.
+    pub hooks: Vec<Hook>,
 }
 
 /// What `effective` means for the PVC `pvc`. `H` in a schedule goes by the group's name where there is one, so that all members
@@ -74,6 +77,7 @@ pub fn resolve(namespace: &str, pvc: &str, effective: &Effective) -> Result<Poli
         files_cache: reader.read(Key::FilesCache, borg::files_cache),
         suspend: reader.read(Key::Suspend, suspend).unwrap_or_default(),
         group,
+        hooks: reader.read(Key::Hooks, hooks::parse).unwrap_or_default(),
     };
     if reader.problems.is_empty() { Ok(policy) } else { Err(reader.problems) }
 }

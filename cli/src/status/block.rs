@@ -96,7 +96,8 @@ fn absent(key: Key, item: &Item) -> Option<String> {
         | Key::Compression
         | Key::FilesCache
         | Key::Suspend
-        | Key::Group => None,
+        | Key::Group
+        | Key::Hooks => None,
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Seen {
     pub archive: bool,
     /// Checks before the cut have been made in this reconcile.
     pub prepared: bool,
+    /// An application is held still: nothing but the cut is looked at, so that nothing delays its end.
+    pub held: bool,
     /// Its snapshot in the application's namespace, as cached.
     pub snapshot: Option<Arc<VolumeSnapshot>>,
     /// Clone, holder and run.
@@ -103,6 +105,7 @@ pub fn decide(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
     match volume.phase {
         VolumePhase::Pending if !seen.prepared => Step::Prepare,
         VolumePhase::Pending => Step::Snapshot,
+        VolumePhase::Cutting if seen.held => Step::Wait(None),
         VolumePhase::Cutting => cutting(volume, seen, rules),
         VolumePhase::Cut => cut(volume, seen, rules),
         VolumePhase::Waiting => waiting(volume, seen, rules),

@@ -14,8 +14,10 @@ use crate::context::Context;
 use crate::echo;
 use crate::error::Error;
 use crate::expose::Exposed;
+use crate::quiesce::{self, Turn};
 use crate::{lost, stores};
-use borgherd_api::crd::{Backup, Trigger, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{Backup, QuiescePhase, Trigger, VolumePhase, VolumeStatus};
+use borgherd_api::names::DEBT_FINALIZER;
 use borgherd_api::policy::ArchiveWhen;
 use chrono::{DateTime, Utc};
 use decide::{Rules, Seen, Step, decide};
@@ -39,20 +41,28 @@ pub async fn reconcile(backup: Arc<Backup>, ctx: Arc<Context>) -> Result<Action,
     }
     if backup.status.as_ref().is_some_and(|s| s.phase.is_final()) || backup.metadata.deletion_timestamp.is_some() {
         ctx.wake(&ctx.admission.forget(&backup.uid().unwrap_or_default(), ctx.capacity()));
-        return Ok(Action::requeue(RESYNC));
+        let owed = backup.finalizers().iter().any(|f| f == DEBT_FINALIZER);
+        let next = if owed { quiesce::settle(&backup, &ctx).await? } else { None };
+        return Ok(Action::requeue(until(next, &ctx)));
     }
     let uid = backup.uid().unwrap_or_default();
     let span = info_span!("backup", namespace = backup.namespace(), name = backup.name_any(), uid);
     let next = lead(Backup::clone(&backup), &ctx).instrument(span).await?;
     ctx.went_well(&uid);
+    Ok(Action::requeue(until(next, &ctx)))
+}
+
+/// How long to wait when something is to be done at `next`.
+fn until(next: Option<DateTime<Utc>>, ctx: &Context) -> Duration {
     let wait = next.map_or(RESYNC, |at| (at - (ctx.clock)()).to_std().unwrap_or_default() + Duration::from_millis(50));
-    Ok(Action::requeue(wait.min(RESYNC)))
+    wait.min(RESYNC)
 }
 
 /// What follows a failed reconcile: the same again, later and later.
 #[allow(clippy::needless_pass_by_value, reason = "the signature that kube's Controller calls")]
 pub fn on_error(backup: Arc<Backup>, error: &Error, ctx: Arc<Context>) -> Action {
-    let wait = ctx.backoff(&backup.uid().unwrap_or_default());
+    let longest = if is_frozen(&backup) { Duration::from_secs(1) } else { RESYNC };
+    let wait = ctx.backoff(&backup.uid().unwrap_or_default()).min(longest);
     if error.is_passing() {
         tracing::debug!(name = backup.name_any(), %error, "looking again");
         return Action::requeue(wait.min(Duration::from_secs(1)));
@@ -65,22 +75,32 @@ pub fn on_error(backup: Arc<Backup>, error: &Error, ctx: Arc<Context>) -> Action
 async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>, Error> {
     let mut prepared = vec![None; backup.spec.volumes.len()];
     let mut wait = None;
-    for _ in 0..PASSES {
+    let mut passes = 0;
+    while passes < PASSES {
         let work = Work::new(ctx, &backup);
         let before = status::volumes(&backup);
-        if !may_cut(&work, &before) {
+        if !may_cut(&work, &before) && !is_frozen(&backup) {
             return Ok(Some(work.now + chrono::Duration::seconds(2)));
         }
+        let is_prepared = before.iter().zip(&prepared).all(|(v, prepared)| v.phase != VolumePhase::Pending || prepared.is_some());
+        let (held, wake) = match Box::pin(quiesce::step(&work, &before, is_prepared)).await? {
+            Turn::Go { held, wake } => (held, wake),
+            Turn::Again(next) => {
+                backup = *next;
+                continue;
+            }
+        };
+        passes += 1;
         let rules = Rules { timeouts: ctx.config.timeouts, agent_check: lost::AGENT_CHECK, now: work.now };
         let mut steps = Vec::with_capacity(before.len());
         for (volume, prepared) in before.iter().zip(&prepared) {
-            let seen = observe(&work, volume, prepared.is_some()).await?;
+            let seen = observe(&work, volume, prepared.is_some(), held).await?;
             let step = decide(volume, &seen, &rules);
             let asks = !is_made(&step) || ctx.echo.asks(&format!("{step:?} {}", work.temporary(&volume.pvc)));
             let later = Step::Wait(Some(work.now + echo::PATIENCE));
             steps.push((if asks { step } else { later }, seen));
         }
-        wait = steps.iter().filter_map(|(step, _)| if let Step::Wait(at) = step { *at } else { None }).min();
+        wait = wake.into_iter().chain(steps.iter().filter_map(|(step, _)| if let Step::Wait(at) = step { *at } else { None })).min();
         if steps.iter().all(|(step, _)| matches!(step, Step::Wait(_))) {
             break;
         }
@@ -94,7 +114,8 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
         let changed = next != before || backup.status.is_none();
         if changed {
             report::transitions(&work, &before, &next).await;
-            let written = status::write(ctx, &backup, status::summary(backup.status.as_ref(), next, work.now)).await?;
+            let frozen = backup.status.as_ref().and_then(|s| s.quiesce.clone());
+            let written = status::write(ctx, &backup, status::summary(backup.status.as_ref(), frozen, next, work.now)).await?;
             report::ended(&work, &written);
             backup = written;
         }
@@ -111,6 +132,11 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
 /// A step that makes objects which the caches show a little later.
 const fn is_made(step: &Step) -> bool {
     matches!(step, Step::CloneSnapshot | Step::Clone)
+}
+
+/// Applications may be held still for it.
+fn is_frozen(backup: &Backup) -> bool {
+    backup.status.as_ref().and_then(|s| s.quiesce.as_ref()).is_some_and(|q| q.phase != QuiescePhase::Thawed)
 }
 
 /// A step that changes no status but asks the API server for something that takes time.
@@ -143,7 +169,7 @@ fn may_cut(work: &Work<'_>, volumes: &[VolumeStatus]) -> bool {
     admission.cut(uid, count, work.ctx.config.limits.max_cuts) || begun
 }
 
-async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool) -> Result<Seen, Error> {
+async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool, held: bool) -> Result<Seen, Error> {
     let ctx = work.ctx;
     let name = work.temporary(&volume.pvc);
     let exposed = Exposed::see(&ctx.stores, &ctx.config, &name, &work.owner.uid, volume.run.as_deref());
@@ -155,6 +181,7 @@ async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool) -> Resu
     Ok(Seen {
         archive: wants_archive(work, &volume.pvc),
         prepared,
+        held,
         snapshot: volume.snapshot.as_deref().and_then(|s| stores::get(&ctx.stores.snapshots, Some(&work.owner.namespace), s)),
         exposed,
         lost,

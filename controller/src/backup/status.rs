@@ -4,14 +4,20 @@
 
 use crate::context::Context;
 use crate::error::{Doing, Error};
-use borgherd_api::crd::{Backup, BackupPhase, BackupStatus, Outcome, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{Backup, BackupPhase, BackupStatus, Outcome, QuiescePhase, QuiesceStatus, VolumePhase, VolumeStatus};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 
-/// The status of a Backup whose volumes stand like this.
-pub fn summary(before: Option<&BackupStatus>, volumes: Vec<VolumeStatus>, now: DateTime<Utc>) -> BackupStatus {
-    let finished = volumes.iter().all(|v| v.phase == VolumePhase::Finished);
+/// The status of a Backup whose volumes stand like this. It is at its end only when nothing is owed to an application.
+pub fn summary(
+    before: Option<&BackupStatus>,
+    quiesce: Option<QuiesceStatus>,
+    volumes: Vec<VolumeStatus>,
+    now: DateTime<Utc>,
+) -> BackupStatus {
+    let thawed = quiesce.as_ref().is_none_or(|q| q.phase == QuiescePhase::Thawed);
+    let finished = thawed && volumes.iter().all(|v| v.phase == VolumePhase::Finished);
     let well = |v: &&VolumeStatus| matches!(v.outcome, Some(Outcome::Succeeded | Outcome::Superseded));
     let phase = match volumes.iter().filter(well).count() {
         all if finished && all == volumes.len() => BackupPhase::Succeeded,
@@ -27,6 +33,7 @@ pub fn summary(before: Option<&BackupStatus>, volumes: Vec<VolumeStatus>, now: D
         message: told.and_then(|v| Some(format!("{}: {}", v.pvc, v.message.as_deref()?))).map(|m| m.chars().take(4000).collect()),
         started_at: before.and_then(|b| b.started_at).or(Some(now)),
         finished_at: before.and_then(|b| b.finished_at).or(finished.then_some(now)),
+        quiesce,
         volumes,
     }
 }
@@ -75,8 +82,10 @@ mod tests {
             (vec![volume(VolumePhase::Cleaning, Some(Outcome::Succeeded))], BackupPhase::Archiving),
         ];
         for (volumes, expected) in cases {
-            assert_eq!(summary(None, volumes.clone(), DateTime::default()).phase, expected, "{volumes:?}");
+            assert_eq!(summary(None, None, volumes.clone(), DateTime::default()).phase, expected, "{volumes:?}");
         }
-        assert_eq!(summary(None, vec![ok, bad], DateTime::default()).message.as_deref(), Some("data: no"));
+        assert_eq!(summary(None, None, vec![ok.clone(), bad], DateTime::default()).message.as_deref(), Some("data: no"));
+        let owed = QuiesceStatus { phase: QuiescePhase::Thawing, ..QuiesceStatus::default() };
+        assert!(!summary(None, Some(owed), vec![ok], DateTime::default()).phase.is_final(), "an application may be held still");
     }
 }

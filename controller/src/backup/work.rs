@@ -63,7 +63,7 @@ impl<'a> Work<'a> {
         from.map(|from| seconds(self.now - from))
     }
 
-    pub(super) fn policy(&self, pvc: &str) -> Result<Policy, Unusable> {
+    pub(crate) fn policy(&self, pvc: &str) -> Result<Policy, Unusable> {
         self.ctx.world().policy(&self.owner.namespace, pvc).map_err(|problems| Unusable {
             reason: Reason::Invalid,
             message: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),

@@ -92,7 +92,7 @@ async fn plan_all(ctx: &Context, namespaces: HashSet<String>, memory: &mut Memor
 /// Creates a Backup; one of that name is the same one, made by another leader or before a crash.
 async fn create(ctx: &Context, namespace: &str, planned: Planned) -> Result<(), kube::Error> {
     let Planned { name, volumes, archive, scheduled } = planned;
-    let spec = BackupSpec { volumes, archive, trigger: Trigger::Scheduled, keep_days: None, scheduled_time: Some(scheduled) };
+    let spec = BackupSpec { volumes, archive, trigger: Trigger::Scheduled, keep_days: None, scheduled_time: Some(scheduled), hooks: None };
     let mut backup = Backup::new(&name, spec);
     backup.metadata.namespace = Some(namespace.to_owned());
     let api: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 /// A snapshot without archive, as the schedule or a person makes it; its name. Cuts are told to the second: the next one is of a later.
 async fn snapshot(w: &World, app: &Running, trigger: Trigger, keep_days: Option<u32>) -> Result<String> {
-    let spec = BackupSpec { volumes: vec!["data".into()], archive: false, trigger, keep_days, scheduled_time: None };
+    let spec = BackupSpec { volumes: vec!["data".into()], archive: false, trigger, keep_days, scheduled_time: None, hooks: None };
     let metadata = ObjectMeta { generate_name: Some("retention-".into()), ..ObjectMeta::default() };
     let made = w.api::<Backup>().create(&PostParams::default(), &Backup { metadata, spec, status: None }).await?;
     let volumes = w.backup_succeeded(&made.name_any()).await?;

@@ -17,16 +17,21 @@ const CONTROLLER_ANYWHERE: &str = "
     backups.borgherd.dev: create delete get list patch update watch
     backups.borgherd.dev/finalizers: update
     backups.borgherd.dev/status: get patch update
+    daemonsets.apps: get
+    deployments.apps: get
     events: create patch
     events.events.k8s.io: create patch
     namespaces: get list watch
     persistentvolumeclaims: create get list watch
     persistentvolumes: get list patch update watch
+    pods: get list
+    pods/exec: create get
     repositories.borgherd.dev: create delete get list patch watch
     repositories.borgherd.dev/status: get patch update
     restores.borgherd.dev: create delete get list patch update watch
     restores.borgherd.dev/finalizers: update
     restores.borgherd.dev/status: get patch update
+    statefulsets.apps: get
     storageclasses.storage.k8s.io: get list watch
     volumesnapshotclasses.snapshot.storage.k8s.io: get list watch
     volumesnapshotcontents.snapshot.storage.k8s.io: create delete get list patch update watch
@@ -121,7 +126,6 @@ fn both_service_accounts_may_do_what_the_table_says_and_nothing_else() -> Result
             &[
                 ("get", "secrets", ""),
                 ("list", "secrets", ""),
-                ("create", "pods", "exec"),
                 ("create", "pods", "ephemeralcontainers"),
                 ("impersonate", "serviceaccounts", ""),
                 ("create", "serviceaccounts", "token"),

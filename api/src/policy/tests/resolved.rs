@@ -29,6 +29,7 @@ fn everything_written_arrives() {
         ("files-cache", "mtime,size"),
         ("suspend", "true"),
         ("group", "shop"),
+        ("hooks", "- pre: {in: pod/db-0, command: [sync]}"),
     ])
     .unwrap();
     assert_eq!(policy.schedule, Some(Schedule::parse("0 3 * * *", "shop", "db").unwrap()));
@@ -42,6 +43,7 @@ fn everything_written_arrives() {
     assert_eq!(policy.files_cache.as_deref(), Some("mtime,size"));
     assert!(policy.suspend);
     assert_eq!(policy.group.as_deref(), Some("shop"));
+    assert_eq!(policy.hooks.len(), 1);
 }
 
 #[test]
@@ -70,12 +72,12 @@ fn every_problem_is_told_not_only_the_first() {
         ("files-cache", "size,color"),
         ("suspend", "yes"),
         ("group", "A"),
+        ("hooks", "["),
     ])
     .unwrap_err();
     let mut told: Vec<_> = problems.iter().map(|problem| problem.annotation.trim_start_matches("borgherd.dev/")).collect();
     told.sort_unstable();
-    let all =
-        "archive-schedule clone-class compression exclude files-cache group mode repository schedule snapshot-class suspend time-zone";
+    let all = "archive-schedule clone-class compression exclude files-cache group hooks mode repository schedule snapshot-class suspend time-zone";
     assert_eq!(told.join(" "), all);
 }
 
@@ -99,6 +101,11 @@ fn each_message_says_where_what_and_what_would_be_right() {
         ("mode", "live", "is not available yet in this version; only 'snapshot' is"),
         ("mode", "Snapshot", "must be 'snapshot'"),
         ("suspend", "yes", "must be 'true' or 'false'"),
+        (
+            "hooks",
+            "- pre: {in: job/x, command: [sync]}",
+            "borgherd.dev/hooks on the PVC, value '- pre: {in: job/x, command: [sync]}': hook 1: pre: in:",
+        ),
         ("suspend", "True", "must be 'true' or 'false'"),
     ] {
         let told = wrong(key, value);

@@ -22,6 +22,7 @@ fn minutes(n: u64) -> Duration {
 
 fn rules(now: &str) -> Rules {
     let timeouts = Timeouts {
+        freeze: Duration::from_mins(1),
         cut: minutes(2),
         ready: minutes(60),
         clone: minutes(10),

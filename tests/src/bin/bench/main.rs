@@ -4,6 +4,7 @@
 //! only when what it measures does not work.
 
 mod figure;
+mod freeze;
 mod latency;
 mod requests;
 mod throughput;
@@ -36,6 +37,8 @@ enum Name {
     Turns,
     /// Requests to the API server for one backup.
     Requests,
+    /// How long an application is held still by hooks.
+    Freeze,
 }
 
 fn main() -> Result<()> {
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
             Name::Latency => latency::measure()?,
             Name::Shared => latency::shared()?,
             Name::Turns => latency::turns()?,
+            Name::Freeze => freeze::measure()?,
             Name::Requests => requests::measure(audit_log.as_deref())?,
         }
     }

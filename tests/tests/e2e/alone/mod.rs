@@ -5,4 +5,5 @@ mod controller_kills;
 mod deadlines;
 mod downtime;
 mod observability;
+mod quiesce_kills;
 mod slots;

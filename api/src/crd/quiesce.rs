@@ -1,0 +1,178 @@
+//! The account of one freeze in a Backup's status: what was begun, what is owed, what has been paid.
+
+use crate::hooks::OnError;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One freeze of the applications of a Backup. A phase is only entered by a status written with the resourceVersion it was read with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QuiesceStatus {
+    /// Where it stands.
+    #[serde(default)]
+    pub phase: QuiescePhase,
+    /// When the watchdogs in the containers resume the applications by themselves; a cut seen later is not quiesced.
+    pub deadline: DateTime<Utc>,
+    /// When the last pre hook had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_at: Option<DateTime<Utc>>,
+    /// The freeze limit: post hooks begin by then, cut or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<DateTime<Utc>>,
+    /// When the post hooks began: no cut that was seen later is quiesced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<DateTime<Utc>>,
+    /// Why they began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
+    /// When nothing was owed any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thawed_at: Option<DateTime<Utc>>,
+    /// Seconds from the begin of the last pre hooks to that of the first post hooks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<f64>,
+    /// What went wrong, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub message: Option<String>,
+    /// One entry a hook, in their order.
+    #[schemars(length(max = 64))]
+    pub hooks: Vec<HookStatus>,
+}
+
+/// Where a freeze stands; it only moves down this list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum QuiescePhase {
+    /// Pre hooks run.
+    #[default]
+    Freezing,
+    /// All have run; the snapshots are being cut.
+    Frozen,
+    /// Post hooks run until all have succeeded.
+    Thawing,
+    /// Nothing is owed.
+    Thawed,
+}
+
+/// Why an application was resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Release {
+    /// Every snapshot is cut.
+    Cut,
+    /// A pre hook failed.
+    HookFailed,
+    /// The freeze limit or the watchdogs' deadline has come.
+    FreezeLimit,
+    /// The controller that ran the pre hooks is gone.
+    Interrupted,
+    /// The Backup was deleted.
+    Deleted,
+}
+
+/// One hook.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HookStatus {
+    /// Hooks of the same number run together; groups run in order, post hooks in reverse order.
+    pub group: u32,
+    /// What a failure means.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// When it was claimed: from then on its post is owed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at: Option<DateTime<Utc>>,
+    /// One entry a pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub pre: Vec<ActionStatus>,
+    /// One entry a pod: the debt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub post: Vec<ActionStatus>,
+}
+
+/// One command in one container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionStatus {
+    /// Name of the pod.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+    /// Its UID; when that is gone nothing is owed.
+    #[schemars(length(max = 64))]
+    pub pod_uid: String,
+    /// Name of the container.
+    #[schemars(length(max = 63))]
+    pub container: String,
+    /// Whether there is a shell: where there is none, nothing kills a command that takes too long and nothing resumes by itself.
+    pub shell: bool,
+    /// What makes repetitions of the post hook no-ops in that container.
+    #[schemars(length(max = 64))]
+    pub token: String,
+    /// Program and arguments.
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    pub command: Vec<String>,
+    /// After so many seconds it is killed.
+    pub timeout_seconds: u32,
+    /// How often it was begun.
+    #[serde(default)]
+    pub attempts: u32,
+    /// Not tried again before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<DateTime<Utc>>,
+    /// When the last try ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<ActionResult>,
+    /// What it said or what became of it, bounded, without what looks like a credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub output: Option<String>,
+}
+
+/// How a command in a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ActionResult {
+    /// Exit code 0.
+    Succeeded,
+    /// Any other, or it could not be started.
+    Failed,
+    /// It took too long and was killed in the container.
+    TimedOut,
+    /// It took too long or the connection broke, and nothing could kill it: there is no shell.
+    MayStillRun,
+    /// Its pod is gone: nothing is owed to it.
+    Void,
+}
+
+impl ActionStatus {
+    /// For a post hook: it was resumed, or there is nobody to resume.
+    pub const fn is_paid(&self) -> bool {
+        match self.result {
+            Some(ActionResult::Succeeded | ActionResult::Void) => true,
+            Some(ActionResult::Failed | ActionResult::TimedOut | ActionResult::MayStillRun) | None => false,
+        }
+    }
+}
+
+impl HookStatus {
+    /// Post hooks that are owed.
+    pub fn debts(&self) -> impl Iterator<Item = &ActionStatus> {
+        self.post.iter().filter(|post| self.begun_at.is_some() && !post.is_paid())
+    }
+}
+
+impl QuiesceStatus {
+    /// Resumes that are owed.
+    pub fn debts(&self) -> usize {
+        self.hooks.iter().map(|hook| hook.debts().count()).sum()
+    }
+
+    /// Whether a failure voids the backup: any hook says so.
+    pub fn fails(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.on_error == OnError::Fail)
+    }
+}

@@ -1,0 +1,25 @@
+//! Hooks: what quiesces an application before its snapshots are cut (pre) and resumes it afterwards (post).
+//!
+//! [`parse`] reads the annotation, [`check`] what a Backup says, [`resolve`] writes down what is owed, [`plan`] says what comes next, and
+//! [`wrapper`] is what runs in the container.
+//!
+//! Invariant: what must be resumed is in the Backup's status before the first pre hook runs, and is only struck out when a post hook has
+//! succeeded or its pod is gone.
+
+mod check;
+mod parse;
+mod place;
+pub mod plan;
+mod redact;
+pub mod resolve;
+mod spec;
+pub mod wrapper;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{Action, Hook, check};
+pub use parse::parse;
+pub use place::Place;
+pub use redact::redact;
+pub use spec::{ActionSpec, HookSpec, OnError, Pods};

@@ -1,0 +1,129 @@
+//! The order of hooks, what is written down, and what comes next.
+
+use super::hooks;
+use crate::crd::{ActionResult, QuiescePhase, QuiesceStatus, Release};
+use crate::hooks::plan::{Next, Seen, backoff, is_sound, next};
+use crate::hooks::resolve::{Found, Placed, order, resolve};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::time::Duration;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    "2026-11-21T10:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::seconds(seconds)
+}
+
+fn seen(seconds: i64) -> Seen {
+    Seen { all_cut: false, deleted: false, now: at(seconds) }
+}
+
+/// Three hooks: the first alone, the others together; each with a pre and a post in one pod.
+fn written() -> QuiesceStatus {
+    let list = hooks(
+        "- {pre: {in: pod/x, command: [a]}, post: {command: [a2]}}\n\
+         - {pre: {in: pod/x, command: [b]}, post: {command: [b2]}, parallel: true}\n\
+         - {pre: {in: pod/x, command: [c], timeout: 50s}, post: {command: [c2]}, parallel: true}\n",
+    );
+    let found = vec![Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true }];
+    let place = |(group, hook)| Placed { hook, group, pre: found.clone(), post: found.clone() };
+    let placed: Vec<Placed> = order(&[list]).into_iter().map(place).collect();
+    resolve("backup", &placed, Duration::from_mins(1), at(0))
+}
+
+fn begin(status: &mut QuiesceStatus, group: u32, result: Option<ActionResult>) {
+    for hook in status.hooks.iter_mut().filter(|hook| hook.group == group) {
+        hook.begun_at = Some(at(1));
+        hook.pre[0].result = result;
+    }
+}
+
+#[test]
+fn neighbours_that_are_parallel_go_together_and_lists_do_not_mix() {
+    let p = |name: &str| format!("- {{pre: {{in: pod/{name}, command: [a]}}, parallel: true}}\n");
+    let s = |name: &str| format!("- {{pre: {{in: pod/{name}, command: [a]}}}}\n");
+    let groups = |lists: &[String]| {
+        let lists: Vec<_> = lists.iter().map(|text| hooks(text)).collect();
+        order(&lists).into_iter().map(|(group, hook)| format!("{group}{}", hook.pre.unwrap().place)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(groups(&[s("a") + &p("b") + &p("c") + &s("d") + &p("e")]), "1pod/a 2pod/b 2pod/c 3pod/d 4pod/e");
+    assert_eq!(groups(&[p("a"), p("b")]), "1pod/a 2pod/b");
+    assert_eq!(groups(&[s("a") + &s("b"), s("a") + &s("b"), s("c")]), "1pod/a 2pod/b 3pod/c", "inherited by two PVCs: once");
+}
+
+#[test]
+fn the_debt_and_the_deadline_are_there_before_anything_runs() {
+    let status = written();
+    assert_eq!(status.deadline, at(30 + 50 + 60 + 5), "the longest of each group, the limit, the controller's lead");
+    assert_eq!(status.hooks.iter().map(|h| h.group).collect::<Vec<_>>(), [1, 2, 2]);
+    assert_eq!(status.hooks[2].post[0].command, ["c2"]);
+    let tokens: std::collections::BTreeSet<_> = status.hooks.iter().map(|h| h.pre[0].token.clone()).collect();
+    assert_eq!(tokens.len(), 3);
+    assert_eq!(status.hooks[0].pre[0].token, status.hooks[0].post[0].token);
+    assert_eq!(status.debts(), 0, "nothing is owed before it is begun");
+}
+
+#[test]
+fn pre_hooks_run_group_by_group_then_the_cut_is_awaited_then_all_is_paid_in_reverse() {
+    let mut status = written();
+    assert_eq!(next(&status, seen(0)), Next::Begin(1));
+    begin(&mut status, 1, Some(ActionResult::Succeeded));
+    assert_eq!((next(&status, seen(2)), status.debts()), (Next::Begin(2), 1));
+    begin(&mut status, 2, Some(ActionResult::Succeeded));
+    assert_eq!((next(&status, seen(3)), status.debts()), (Next::Hold, 3));
+    status.phase = QuiescePhase::Frozen;
+    status.limit = Some(at(63));
+    assert_eq!(next(&status, seen(4)), Next::Wait(at(63)));
+    assert_eq!(next(&status, Seen { all_cut: true, ..seen(5) }), Next::Release(Release::Cut));
+    status.phase = QuiescePhase::Thawing;
+    assert_eq!(next(&status, seen(5)), Next::Pay(vec![vec![2, 1], vec![0]]));
+    status.hooks[2].post[0].result = Some(ActionResult::Failed);
+    status.hooks[2].post[0].not_before = Some(at(7));
+    status.hooks[1].post[0].result = Some(ActionResult::Succeeded);
+    status.hooks[0].post[0].result = Some(ActionResult::Void);
+    assert_eq!((next(&status, seen(6)), status.debts()), (Next::Wait(at(7)), 1));
+    assert_eq!(next(&status, seen(7)), Next::Pay(vec![vec![2]]));
+    status.hooks[2].post[0].result = Some(ActionResult::Succeeded);
+    assert_eq!((next(&status, seen(8)), is_sound(&status)), (Next::Finish, true));
+    status.phase = QuiescePhase::Thawed;
+    assert_eq!(next(&status, seen(9)), Next::Done);
+}
+
+#[test]
+fn a_failed_pre_hook_stops_the_later_ones_unless_it_may_fail() {
+    for result in [ActionResult::Failed, ActionResult::TimedOut, ActionResult::MayStillRun, ActionResult::Void] {
+        let mut status = written();
+        begin(&mut status, 1, Some(result));
+        assert_eq!(next(&status, seen(2)), Next::Release(Release::HookFailed), "{result:?}");
+        status.hooks[0].on_error = crate::hooks::OnError::Continue;
+        assert_eq!((next(&status, seen(2)), is_sound(&status)), (Next::Begin(2), false), "{result:?}");
+    }
+    let mut status = written();
+    begin(&mut status, 1, Some(ActionResult::Failed));
+    status.phase = QuiescePhase::Thawing;
+    assert_eq!(next(&status, seen(2)), Next::Pay(vec![vec![0]]), "only what was begun is resumed");
+}
+
+#[test]
+fn whoever_finds_hooks_begun_and_not_ended_resumes() {
+    let mut status = written();
+    begin(&mut status, 1, None);
+    assert_eq!(next(&status, seen(2)), Next::Release(Release::Interrupted));
+}
+
+#[test]
+fn limits_and_deletion_end_a_freeze_whatever_is_cut() {
+    let mut status = written();
+    assert_eq!(next(&status, seen(145)), Next::Release(Release::FreezeLimit));
+    assert_eq!(next(&status, Seen { deleted: true, ..seen(0) }), Next::Release(Release::Deleted));
+    status.phase = QuiescePhase::Frozen;
+    status.limit = Some(at(63));
+    assert_eq!(next(&status, Seen { deleted: true, all_cut: true, ..seen(0) }), Next::Release(Release::Deleted));
+    assert_eq!(next(&status, seen(63)), Next::Release(Release::FreezeLimit));
+    assert_eq!(next(&status, Seen { all_cut: true, ..seen(144) }), Next::Release(Release::Cut), "seen before anything was resumed");
+    assert_eq!(next(&status, Seen { all_cut: true, ..seen(145) }), Next::Release(Release::FreezeLimit), "the watchdog may have been first");
+    status.limit = Some(at(1000));
+    assert_eq!(next(&status, seen(145)), Next::Release(Release::FreezeLimit));
+}
+
+#[test]
+fn retries_come_later_and_later() {
+    assert_eq!([1, 2, 3, 7, 8, 100].map(|attempt| backoff(attempt).num_seconds()), [1, 2, 4, 60, 60, 60]);
+}

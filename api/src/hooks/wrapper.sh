@@ -1,0 +1,238 @@
+# Run as: sh -c 'eval "$1"' borgherd SCRIPT MODE TOKEN LIMIT GRACE ...
+#   pre  … WATCH POSTLIMIT COUNT POSTWORD{COUNT} WORD...   the command; a watchdog runs POSTWORD... after WATCH seconds
+#   post … WORD...                                         resumes; once it has succeeded, the same again does nothing
+# and by itself, each in a session of its own: run, timer, watchdog.
+# All it writes is below /dev/shm or /tmp: a frozen volume would hold it up. Exit 123: came after the thaw, 124: too long, 125: cannot.
+umask 077
+script=$1 mode=$2 token=$3 limit=$4 grace=$5
+shift 5
+
+own() { # CMD...: in a session of its own where there is setsid, in the background, with no stream of ours
+  if command -v setsid >/dev/null 2>&1; then
+    setsid "$@" </dev/null >/dev/null 2>&1 &
+  else
+    "$@" </dev/null >/dev/null 2>&1 &
+  fi
+}
+
+again() { # MODE ARG...: this script in another mode
+  as=$1
+  shift
+  own sh -c 'eval "$1"' borgherd "$script" "$as" "$token" "$limit" "$grace" "$@"
+}
+
+signal() { # SIGNAL FILE: to the process or, as -PID, the group that the file names
+  target=$(cat "$2" 2>/dev/null) && [ -n "$target" ] && kill -s "$1" -- "$target" 2>/dev/null
+}
+
+find_folder() { # the token's folder, made if need be
+  for base in /dev/shm /tmp; do
+    folder=$base/borgherd.$token
+    [ ! -d "$folder" ] || return 0
+  done
+  for base in /dev/shm /tmp; do
+    folder=$base/borgherd.$token
+    ! mkdir "$folder" 2>/dev/null || return 0
+    [ ! -d "$folder" ] || return 0
+  done
+  return 1
+}
+
+filter() { # what was said until the line of the token (and one more, since busybox's sed reads ahead), without values of the environment, at most 16 KiB of it
+  sed "/^borgherd-end-$token\$/q" | awk -v end="borgherd-end-$token" '
+    BEGIN {
+      for (name in ENVIRON) {
+        if (name ~ /^(PATH|HOME|PWD|OLDPWD|SHLVL|TERM|HOSTNAME|LANG|LC_.*|USER|SHELL|_)$/ || name ~ /^KUBERNETES_|_PORT(_|$)|_SERVICE_/) continue
+        least = name ~ /PASS|SECRET|TOKEN|KEY|PWD|CRED/ ? 1 : 4
+        parts = split(ENVIRON[name], part, "\n")
+        for (i = 1; i <= parts; i++) if (length(part[i]) >= least) hide[++count] = part[i]
+      }
+      for (i = 2; i <= count; i++) { # the longest first
+        value = hide[i]
+        for (j = i - 1; j >= 1 && length(hide[j]) < length(value); j--) hide[j + 1] = hide[j]
+        hide[j + 1] = value
+      }
+    }
+    $0 == end { exit }
+    length(said) < 16384 {
+      rest = substr($0, 1, 16384)
+      for (i = 1; i <= count; i++) {
+        line = ""
+        while ((at = index(rest, hide[i])) > 0) {
+          line = line substr(rest, 1, at - 1) "[hidden]"
+          rest = substr(rest, at + length(hide[i]))
+        }
+        rest = line rest
+      }
+      said = said rest "\n"
+    }
+    END { printf "%s", substr(said, 1, 16384) }'
+}
+
+command_with_timer() { # KIND WORD...: runs it, kills it in time, shows what it said; KIND is pre or post
+  kind=$1 name=$folder/$1
+  if [ "$kind" = post ]; then name=$name.$$; fi # there may be two
+  shift
+  rm -f "$name".*
+  pipe=
+  if command -v mkfifo >/dev/null && command -v awk >/dev/null && command -v sed >/dev/null && mkfifo "$name.pipe" 2>/dev/null; then
+    pipe=$name.pipe
+    filter <"$pipe" >"$name.said" 2>/dev/null &
+    reader=$!
+  fi
+  again timer "$name"
+  timer=$!
+  again run "$name" "$pipe" "$kind" "$@"
+  wait "$!"
+  code=$?
+  : >"$name.ended"
+  if [ -e "$name.code" ]; then code=$(cat "$name.code"); fi
+  if [ -e "$name.late" ]; then code=124; fi
+  kill -s KILL -- "-$timer" 2>/dev/null || kill -s KILL "$timer" 2>/dev/null
+  if [ -n "$pipe" ]; then
+    # a runner that was killed could not end what it said
+    if [ ! -e "$name.code" ]; then own sh -c 'printf "\nborgherd-end-%s\n\n" "$1" >"$2"' sh "$token" "$pipe"; fi
+    wait "$reader"
+    cat "$name.said" 2>/dev/null
+  else
+    echo "(what it said is withheld: the container lacks mkfifo, sed or awk)"
+  fi
+  return "$code"
+}
+
+run_command() { # NAME PIPE KIND WORD...: in a session of its own; a thaw that comes first, or now, wins
+  name=$1 pipe=$2 kind=$3
+  shift 3
+  trap : TERM INT HUP
+  if [ -n "$pipe" ]; then exec >"$pipe" 2>&1; fi
+  if command -v setsid >/dev/null 2>&1; then echo "-$$" >"$name.pid"; fi
+  if [ "$kind" = pre ] && [ -e "$folder/over" ]; then
+    echo "(not run: the thaw was first)"
+    code=123
+  else
+    "$@" </dev/null &
+    child=$!
+    if [ ! -s "$name.pid" ]; then echo "$child" >"$name.pid"; fi
+    if [ "$kind" = pre ] && [ -e "$folder/over" ]; then signal KILL "$name.pid"; fi
+    while :; do
+      wait "$child"
+      code=$?
+      kill -0 "$child" 2>/dev/null || break
+    done
+  fi
+  echo "$code" >"$name.code.new" && mv "$name.code.new" "$name.code"
+  if [ -n "$pipe" ]; then printf '\nborgherd-end-%s\n\n' "$token"; fi
+}
+
+kill_in_time() { # NAME
+  sleep "$limit"
+  if [ -e "$1.ended" ] || [ -e "$1.code" ]; then return; fi
+  : >"$1.late"
+  signal TERM "$1.pid"
+  sleep "$grace"
+  signal KILL "$1.pid"
+}
+
+end_pre() { # no pre hook begins or goes on once a thaw has begun
+  : >"$folder/over"
+  [ -s "$folder/pre.pid" ] && [ ! -e "$folder/pre.code" ] && [ ! -e "$folder/pre.ended" ] || return 0
+  signal TERM "$folder/pre.pid"
+  tries=0
+  while [ "$tries" -lt "$grace" ] && signal 0 "$folder/pre.pid" && [ ! -e "$folder/pre.code" ]; do
+    sleep 1
+    tries=$((tries + 1))
+  done
+  signal KILL "$folder/pre.pid"
+  : >"$folder/pre.ended"
+}
+
+lock() { # one thaw at a time; that of a process that is gone is taken over by one, and none is waited for for ever
+  waited=0
+  until mkdir "$folder/thawing" 2>/dev/null; do
+    if is_stale && mkdir "$folder/breaking" 2>/dev/null; then
+      if is_stale; then rm -rf "$folder/thawing"; fi # nobody else can have freed it since
+      rmdir "$folder/breaking"
+      continue
+    fi
+    [ "$waited" -lt $((limit + 2 * grace)) ] || return 0 # better twice than not at all
+    sleep 1
+    waited=$((waited + 1))
+  done
+  echo "$$" >"$folder/thawing/pid"
+}
+
+is_stale() {
+  holder=$(cat "$folder/thawing/pid" 2>/dev/null) && [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null
+}
+
+unlock() {
+  if [ "$(cat "$folder/thawing/pid" 2>/dev/null)" = "$$" ]; then rm -rf "$folder/thawing"; fi
+}
+
+thaw() { # WORD...
+  end_pre
+  lock
+  result=0
+  if [ -e "$folder/thawed" ]; then
+    echo "(it was thawed before)"
+  else
+    command_with_timer post "$@"
+    result=$?
+    if [ "$result" -eq 0 ]; then : >"$folder/thawed"; fi
+  fi
+  unlock
+  return "$result"
+}
+
+watch() { # SECONDS WORD...: thaws when nobody else has
+  sleep "$1"
+  shift
+  pause=1
+  until [ -e "$folder/thawed" ] || thaw "$@" >/dev/null 2>&1; do
+    sleep "$pause"
+    if [ "$pause" -lt 60 ]; then pause=$((pause * 2)); fi
+  done
+}
+
+quiesce() { # WATCH POSTLIMIT COUNT POSTWORD... WORD...
+  watch=$1 post_limit=$2 count=$3
+  shift 3
+  for other in /dev/shm/borgherd.* /tmp/borgherd.*; do # of backups that have been over for an hour
+    if [ -n "$(find "$other/thawed" -mmin +60 2>/dev/null)" ]; then rm -rf "$other"; fi
+  done
+  if [ -e "$folder/over" ]; then
+    echo "(not run: the thaw was first)"
+    return 123
+  fi
+  if [ "$count" -gt 0 ]; then
+    words='' index=1 pre_limit=$limit
+    while [ "$index" -le "$count" ]; do
+      words="$words \"\${$index}\""
+      index=$((index + 1))
+    done
+    limit=$post_limit
+    eval "again watchdog \"\$watch\" $words"
+    echo "-$!" >"$folder/watchdog.pid"
+    limit=$pre_limit
+    shift "$count"
+  fi
+  command_with_timer pre "$@"
+}
+
+if ! find_folder; then
+  [ "$mode" != post ] || exec "$@" # better twice than not at all
+  echo "neither /dev/shm nor /tmp can be written to: what is needed to thaw cannot be kept"
+  exit 125
+fi
+case $mode in
+  pre) quiesce "$@" ;;
+  post)
+    thaw "$@"
+    code=$?
+    if [ "$code" -eq 0 ]; then signal KILL "$folder/watchdog.pid"; fi
+    (exit "$code")
+    ;;
+  run) run_command "$@" ;;
+  timer) kill_in_time "$@" ;;
+  watchdog) watch "$@" ;;
+esac

@@ -1,0 +1,208 @@
+//! Holding applications still for the moment of the cut, and letting them go, whatever dies.
+//!
+//! [`step`] takes one step of a Backup's freeze: observed by `Seen`, decided by `borgherd_api::hooks::plan`, carried out here and
+//! written with the resourceVersion that it was read with. Whoever gets the 409 execs nothing.
+
+mod debt;
+mod exec;
+mod find;
+mod release;
+
+pub use debt::{let_go, settle};
+
+use crate::backup::status;
+use crate::backup::work::Work;
+use crate::error::{Doing, Error};
+use crate::events;
+use crate::repository::Unusable;
+use borgherd_api::crd::{ActionStatus, Backup, HookStatus, QuiescePhase, QuiesceStatus, VolumePhase, VolumeStatus};
+use borgherd_api::hooks::plan::{self, Next};
+use borgherd_api::hooks::{self, Hook, resolve, wrapper};
+use borgherd_api::{Reason, names};
+use chrono::{DateTime, Utc};
+use exec::Ended;
+use find::Finder;
+use futures::future::join_all;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use tracing::info;
+
+/// What the volumes may do after a step.
+pub enum Turn {
+    /// The Backup has changed: look again before anything else is done.
+    Again(Box<Backup>),
+    /// The volumes go on; those whose cut is awaited do not look at it while `held`. Looked at again at `wake`.
+    Go {
+        /// The freeze lasts.
+        held: bool,
+        /// Next deadline or try.
+        wake: Option<DateTime<Utc>>,
+    },
+}
+
+impl Turn {
+    const FREE: Self = Self::Go { held: false, wake: None };
+}
+
+/// One step of the freeze of a Backup that is not being deleted. `is_prepared`: every volume without a snapshot has been checked.
+pub async fn step(work: &Work<'_>, volumes: &[VolumeStatus], is_prepared: bool) -> Result<Turn, Error> {
+    let Some(quiesce) = work.backup.status.as_ref().and_then(|s| s.quiesce.clone()) else {
+        let begins = is_prepared && volumes.iter().any(|v| v.phase == VolumePhase::Pending);
+        return if begins { begin(work, volumes).await } else { Ok(Turn::FREE) };
+    };
+    let seen = plan::Seen { all_cut: all_cut(work, volumes), deleted: false, now: work.now };
+    match plan::next(&quiesce, seen) {
+        Next::Begin(group) => run_group(work, quiesce, group).await,
+        Next::Hold => hold(work, quiesce).await,
+        Next::Wait(at) => Ok(Turn::Go { held: quiesce.phase == QuiescePhase::Frozen, wake: Some(at) }),
+        Next::Release(why) => release::release(work, volumes, quiesce, why).await,
+        Next::Pay(groups) => debt::pay(work, quiesce, groups).await,
+        Next::Finish => debt::finish(work, quiesce).await,
+        Next::Done => Ok(Turn::FREE),
+    }
+}
+
+/// Whether nothing is left that a cut is awaited of.
+fn all_cut(work: &Work<'_>, volumes: &[VolumeStatus]) -> bool {
+    volumes.iter().all(|volume| match volume.phase {
+        VolumePhase::Pending => false,
+        VolumePhase::Cutting => is_cut(work, volume),
+        VolumePhase::Cut
+        | VolumePhase::Waiting
+        | VolumePhase::Cloning
+        | VolumePhase::Queued
+        | VolumePhase::Archiving
+        | VolumePhase::Cleaning
+        | VolumePhase::Finished => true,
+    })
+}
+
+/// Whether the snapshot's cut is visible.
+fn is_cut(work: &Work<'_>, volume: &VolumeStatus) -> bool {
+    let name = volume.snapshot.as_deref().unwrap_or_default();
+    let snapshot = crate::stores::get(&work.ctx.stores.snapshots, Some(&work.owner.namespace), name);
+    snapshot.is_some_and(|s| s.status.as_ref().is_some_and(|s| s.creation_time.is_some()))
+}
+
+/// The hooks of a Backup: its own, else those of its PVCs.
+fn lists(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Vec<Vec<Hook>>, Unusable> {
+    if let Some(own) = &work.backup.spec.hooks {
+        let message = |said: String| Unusable { reason: Reason::Invalid, message: format!("spec.hooks: {said}") };
+        return hooks::check(own).map(|list| vec![list]).map_err(message);
+    }
+    let pending = volumes.iter().filter(|v| v.phase == VolumePhase::Pending);
+    pending.map(|volume| Ok(work.policy(&volume.pvc)?.hooks)).collect()
+}
+
+/// Finds the places and writes down what will be owed. Nothing is frozen.
+async fn begin(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Turn, Error> {
+    let ordered = match lists(work, volumes) {
+        Ok(lists) => resolve::order(&lists),
+        Err(Unusable { reason, message }) => return refuse(work, volumes, reason, &message).await,
+    };
+    if ordered.is_empty() {
+        return Ok(Turn::FREE);
+    }
+    let config = &work.ctx.config;
+    let namespace = &work.owner.namespace;
+    if [&config.namespace, &config.volumes_namespace].contains(&namespace) {
+        return refuse(work, volumes, Reason::Invalid, "hooks are not run in Borgherd's own namespaces").await;
+    }
+    let placed = match Finder::new(&work.ctx.client, namespace).place(ordered).await {
+        Ok(placed) => placed,
+        Err(said) => return refuse(work, volumes, Reason::HookFailed, &said).await,
+    };
+    let held = debt::hold_on(work).await?;
+    let quiesce = resolve::resolve(&work.owner.uid, &placed, config.timeouts.freeze, (work.ctx.clock)());
+    write(&Work::new(work.ctx, &held), volumes.to_vec(), Some(quiesce)).await.map(again)
+}
+
+/// No snapshot is made, and nothing was frozen.
+async fn refuse(work: &Work<'_>, volumes: &[VolumeStatus], reason: Reason, message: &str) -> Result<Turn, Error> {
+    let fail = |v: &VolumeStatus| if v.phase == VolumePhase::Pending { work.failed(v, reason, message) } else { v.clone() };
+    let next: Vec<VolumeStatus> = volumes.iter().map(fail).collect();
+    crate::backup::report::transitions(work, volumes, &next).await;
+    write(work, next, None).await.map(again)
+}
+
+fn again(backup: Backup) -> Turn {
+    Turn::Again(Box::new(backup))
+}
+
+/// Claims the hooks of a group, runs their pre side by side, writes how they ended.
+async fn run_group(work: &Work<'_>, mut quiesce: QuiesceStatus, group: u32) -> Result<Turn, Error> {
+    let now = (work.ctx.clock)();
+    for hook in quiesce.hooks.iter_mut().filter(|h| h.group == group) {
+        hook.begun_at = Some(now);
+    }
+    let claimed = write(work, status::volumes(work.backup), Some(quiesce.clone())).await?;
+    work.ctx.owe(&work.owner.uid, quiesce.debts());
+    let deadline = quiesce.deadline;
+    let runs = quiesce.hooks.iter_mut().filter(|h| h.group == group).flat_map(|HookStatus { pre, post, .. }| {
+        let post: &[ActionStatus] = post;
+        pre.iter_mut().map(move |action| async move {
+            let owed = post.iter().find(|p| p.token == action.token);
+            let left = (deadline - (work.ctx.clock)()).to_std().unwrap_or_default();
+            let argv = if action.shell { wrapper::pre(action, owed.map(|p| (p, left))) } else { action.command.clone() };
+            let ended = exec::run(&work.ctx.client, &work.owner.namespace, action, &argv).await;
+            record(work, "pre", action, ended);
+        })
+    });
+    join_all(runs).await;
+    tell_failures(work, &quiesce, group).await;
+    let work = Work::new(work.ctx, &claimed);
+    write(&work, status::volumes(&claimed), Some(quiesce)).await.map(again)
+}
+
+/// Takes over how a command ended.
+fn record(work: &Work<'_>, kind: &'static str, action: &mut ActionStatus, ended: Ended) {
+    let Ended { result, output } = ended;
+    let (attempts, seconds) = (action.attempts + 1, action.timeout_seconds);
+    info!(kind, pod = action.pod, container = action.container, ?result, output, attempts, seconds, "hook");
+    work.ctx.metrics.hook_ended(kind, result);
+    action.attempts = attempts;
+    action.ended_at = Some((work.ctx.clock)());
+    action.result = Some(result);
+    action.output = Some(output.chars().take(4000).collect::<String>()).filter(|o| !o.is_empty());
+}
+
+async fn tell_failures(work: &Work<'_>, quiesce: &QuiesceStatus, group: u32) {
+    for action in quiesce.hooks.iter().filter(|h| h.group == group).flat_map(|h| &h.pre).filter(|a| plan::has_failed(a)) {
+        let reason = release::reason_of(action);
+        let note = format!("pre hook: {}", release::sentence(action));
+        work.ctx.events.warning(&events::about(work.backup), "Quiesce", &reason.to_string(), &note).await;
+    }
+}
+
+/// All pre hooks have run: from here the snapshots are made, until the limit.
+async fn hold(work: &Work<'_>, quiesce: QuiesceStatus) -> Result<Turn, Error> {
+    let now = (work.ctx.clock)();
+    let limit = now + chrono::Duration::from_std(work.ctx.config.timeouts.freeze).unwrap_or_default();
+    let frozen = QuiesceStatus { phase: QuiescePhase::Frozen, frozen_at: Some(now), limit: Some(limit), ..quiesce };
+    write(work, status::volumes(work.backup), Some(frozen)).await.map(again)
+}
+
+/// Writes volumes and freeze with the resourceVersion that they were read with. When only the Backup's metadata has changed since (an
+/// annotation, say), what was decided still holds.
+async fn write(work: &Work<'_>, volumes: Vec<VolumeStatus>, quiesce: Option<QuiesceStatus>) -> Result<Backup, Error> {
+    let next = status::summary(work.backup.status.as_ref(), quiesce, volumes, work.now);
+    match status::write(work.ctx, work.backup, next.clone()).await {
+        Err(error) if error.is_passing() => {
+            let api: Api<Backup> = Api::namespaced(work.ctx.client.clone(), &work.owner.namespace);
+            let live = api.get(&work.owner.name).await.doing("reading the Backup")?;
+            let is_same = live.uid().as_ref() == Some(&work.owner.uid) && live.status == work.backup.status;
+            if is_same { status::write(work.ctx, &live, next).await } else { Err(error) }
+        }
+        other => other,
+    }
+}
+
+/// Sets the finalizers of a Backup; what comes back carries the new resourceVersion.
+async fn set_finalizers(work: &Work<'_>, finalizers: &[String]) -> Result<Backup, Error> {
+    let version = work.backup.resource_version();
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version, "uid": work.owner.uid}});
+    let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
+    let api: Api<Backup> = Api::namespaced(work.ctx.client.clone(), &work.owner.namespace);
+    api.patch(&work.owner.name, &params, &Patch::Merge(patch)).await.doing("setting the Backup's finalizer")
+}
