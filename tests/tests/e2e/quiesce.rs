@@ -246,3 +246,27 @@ fn quiesce_twenty_groups_at_once_do_not_wait_for_each_other() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn quiesce_a_late_cut_is_kept_as_not_quiesced_where_hooks_may_fail() -> Result<()> {
+    test("quiesce_a_late_cut_is_kept_as_not_quiesced_where_hooks_may_fail", async |w: &World| {
+        let Some(cluster) = w.cluster() else {
+            return w.skip("needs the project's own cluster");
+        };
+        let app = application(w, &(RECORDED.to_owned() + "  onError: Continue\n"), &[]).await?;
+        let handle = w.volume_handle("data").await?;
+        cluster.fail_for("CreateSnapshot", &handle, "no space").await?;
+        let name = w.backup_as(&["data"], false).await?;
+        let api = w.api::<Backup>();
+        let released = |b: &Backup| quiesce(b).is_ok_and(|q| q.release.is_some());
+        let seen = until_polled("the limit has come", DEADLINE, async || Ok(released(&api.get(&name).await?).then_some(()))).await;
+        cluster.mend_for("CreateSnapshot", &handle).await?;
+        seen?;
+        let volumes = w.backup_succeeded(&name).await?;
+        let quiesce = settled(w, &name).await?;
+        ensure!(quiesce.release == Some(Release::FreezeLimit), "released for {:?}", quiesce.release);
+        ensure!(volumes.iter().all(|v| v.quiesced == Some(false)), "told as quiesced: {volumes:#?}");
+        ensure!(is_thawed(&app).await? && snapshots(w).await? == 1, "{} snapshots", snapshots(w).await?);
+        Ok(())
+    })
+}

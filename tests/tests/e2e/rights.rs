@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use borgherd_e2e::{App, BORG_CREATE, Claim, World, test};
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectAccessReview};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, PodSpec, Secret};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{AttachParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -394,6 +394,25 @@ fn hooks_are_set_only_by_those_who_may_exec() -> Result<()> {
         });
         let made = claims.create(&dry(), &serde_json::from_value(new)?).await;
         ensure!(made.is_err_and(|e| e.to_string().contains("pods/exec")), "alice could make a PVC with hooks");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_controller_execs_in_applications_pods_and_not_in_borgherds_own() -> Result<()> {
+    test("the_controller_execs_in_applications_pods_and_not_in_borgherds_own", async |w: &World| {
+        let app = w.app(App::new("app")).await?;
+        let controller = w.as_account(w.own_namespace(), CONTROLLER).await?;
+        let exec = async |namespace: &str, pod: &str| {
+            let pods: Api<Pod> = Api::namespaced(controller.clone(), namespace);
+            let mut process = pods.exec(pod, ["true"], &AttachParams::default()).await?;
+            let status = process.take_status().context("exec gave no status")?.await;
+            ensure!(status.and_then(|s| s.status).as_deref() == Some("Success"), "it did not run in {namespace}/{pod}");
+            Ok(())
+        };
+        exec(&w.namespace, &app.name).await?;
+        let agent = w.agents().await?.into_iter().next().context("no agent")?;
+        ensure!(exec(w.own_namespace(), &agent.name_any()).await.is_err(), "the controller may run commands in an agent");
         Ok(())
     })
 }

@@ -96,6 +96,14 @@ fn reason(step: &Step) -> Option<Reason> {
 }
 
 #[test]
+fn while_applications_are_held_nothing_is_done_about_a_cut() {
+    let seen = Seen { held: true, snapshot: bound(true), ..Seen::default() };
+    assert_eq!(decide(&volume(VolumePhase::Cutting), &seen, &rules(BEGAN)), Step::Wait(None));
+    let seen = Seen { held: false, ..seen };
+    assert_eq!(decide(&volume(VolumePhase::Cutting), &seen, &rules(BEGAN)), Step::RecordCut(at(BEGAN)));
+}
+
+#[test]
 fn the_cut_is_waited_for_and_not_the_readiness() {
     let cutting = volume(VolumePhase::Cutting);
     let seen = |snapshot| Seen { snapshot, ..Seen::default() };
