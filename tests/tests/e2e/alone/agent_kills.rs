@@ -189,9 +189,7 @@ fn a_success_that_could_not_be_reported_while_the_api_server_was_away_stays_one(
         let gone = begun.borg_gone().await;
         cluster.signal("apiserver", "CONT").await?;
         gone?;
-        let run = until_run(w, &begun.uid, 1, "has ended", |s| s.phase.is_final()).await?;
-        let phase = run.status.unwrap_or_default().phase;
-        ensure!(phase == RunPhase::Succeeded, "the run succeeded while nobody listened, but ended as {phase:?}");
+        // with its first attempt: the run itself is soon gone, and a watch that begins now may miss its end
         begun.succeeded(w, &folder, 1).await.map(drop)
     })
 }
