@@ -49,7 +49,7 @@ try() { # TEXT CMD...: runs CMD, prints TEXT and how long it took. Its output is
   began=$(now)
   [ ! -t 1 ] || line ... '' "$text" | tr '\n' '\r'
   set +e
-  (set -e; "$@") >"$STEP_LOG" 2>&1 </dev/null
+  (set -e; "$@") >"$STEP_LOG" 2>&1 </dev/null 8>&- # 8: the lock of hack/test, which no process that stays may hold
   CODE=$?
   set -e
   [ ! -t 1 ] || printf '\r\033[K'

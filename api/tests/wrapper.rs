@@ -159,6 +159,7 @@ fn a_command_that_takes_too_long_is_killed_with_its_children() {
         assert_eq!((code, out.contains("told")), (wrapper::TIMED_OUT, true), "{}: {out}", w.shell);
         assert!(begun.elapsed() < Duration::from_secs(10), "{}: {:?}", w.shell, begun.elapsed());
         w.until("its child is gone", || !World::lives(&mark));
+        w.until("nothing is left running", || !World::lives(&w.token));
     });
 }
 

@@ -90,8 +90,8 @@ command_with_timer() { # KIND WORD...: runs it, kills it in time, shows what it 
   if [ -e "$name.late" ]; then code=124; fi
   kill -s KILL -- "-$timer" 2>/dev/null || kill -s KILL "$timer" 2>/dev/null
   if [ -n "$pipe" ]; then
-    # a runner that was killed could not end what it said
-    if [ ! -e "$name.code" ]; then own sh -c 'printf "\nborgherd-end-%s\n\n" "$1" >"$2"' sh "$token" "$pipe"; fi
+    # a runner that was killed could not end what it said; opened for both ways, or it would wait for a reader that is gone already
+    if [ ! -e "$name.code" ]; then own sh -c 'printf "\nborgherd-end-%s\n\n" "$1" 1<>"$2"' sh "$token" "$pipe"; fi
     wait "$reader"
     cat "$name.said" 2>/dev/null
   else
