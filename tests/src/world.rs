@@ -132,11 +132,6 @@ impl World {
         Ok(())
     }
 
-    /// The same, or an error that names what is missing.
-    pub fn own_cluster(&self) -> Result<Cluster> {
-        self.cluster().context("this test needs the project's own cluster (hack/test e2e without --kubeconfig)")
-    }
-
     /// Sets annotations `borgherd.dev/<key>` on an object of the test's namespace; an absent value removes one.
     pub async fn annotate<K>(&self, name: &str, annotations: &[(&str, Option<&str>)]) -> Result<()>
     where

@@ -240,7 +240,9 @@ true"#;
 #[test]
 fn a_holder_is_restricted_and_its_borg_sees_its_one_volume_only() -> Result<()> {
     test("a_holder_is_restricted_and_its_borg_sees_its_one_volume_only", async |w: &World| {
-        let cluster = w.own_cluster()?;
+        let Some(cluster) = w.cluster() else {
+            return w.skip("needs the project's own cluster");
+        };
         let (_, location) = w.fresh_place("slow").await?;
         let secret = w.credentials("slow", &w.server_credentials().await?).await?;
         let repository = w.repository_with("slow", json!({ "location": location, "secretRef": secret, "rateLimit": 400 })).await?;

@@ -185,7 +185,9 @@ async fn only_volumes_of(w: &World, class: &str, claims: &[&str]) -> Result<()> 
 #[test]
 fn a_storage_class_that_retains_keeps_nothing_of_clones() -> Result<()> {
     test("a_storage_class_that_retains_keeps_nothing_of_clones", async |w: &World| {
-        let cluster = w.own_cluster()?;
+        let Some(cluster) = w.cluster() else {
+            return w.skip("needs the project's own cluster");
+        };
         let class = retaining_class(w).await?;
         w.claim(Claim::new("data").size("20Mi").class(&class)).await?;
         let app = w.app(App::new("app").mount("data", "/data")).await?;
