@@ -164,6 +164,10 @@ pub fn repository_record(location: &str) -> String {
     format!("repository-{}", hash(&[location], 10))
 }
 
+/// The external provisioner's finalizer on a snapshot while a volume is made from it. (The snapshot controller's own, of nearly the same
+/// name, is on every snapshot.)
+pub const BEING_CLONED: &str = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
+
 /// Name of the Lease that the agent of `node` renews.
 pub fn agent_lease(node: &str) -> String {
     format!("agent-{node}")

@@ -5,9 +5,9 @@ use crate::config::Config;
 use crate::echo::Echo;
 use crate::events::Events;
 use crate::metrics::Metrics;
-use crate::stores::{Stores, Touch};
+use crate::stores::{self, Stores, Touch};
 use crate::world::World;
-use borgherd_api::names::{SLOTS, node_of_agent};
+use borgherd_api::names::{SLOTS, agent_lease, node_of_agent};
 use chrono::{DateTime, Utc};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
@@ -61,7 +61,7 @@ impl Context {
 
     /// Whether a node has one.
     pub fn has_agent(&self, node: &str) -> bool {
-        self.agents().any(|other| other == node)
+        stores::get(&self.stores.agents, Some(&self.config.namespace), &agent_lease(node)).is_some()
     }
 
     /// Makes those look again whom another's leaving let in.

@@ -2,10 +2,8 @@
 
 use crate::context::Context;
 use crate::error::{Doing, Error};
-use crate::stores;
 use borgherd_api::Reason;
 use borgherd_api::crd::{BorgRun, RunPhase};
-use borgherd_api::names::agent_lease;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
@@ -31,7 +29,7 @@ pub async fn check(
     }
     let status = run.status.clone().unwrap_or_default();
     let Some(agent) = status.agent.filter(|_| status.phase != RunPhase::Pending) else {
-        let none = stores::get(&ctx.stores.agents, Some(&ctx.config.namespace), &agent_lease(&run.spec.node)).is_none();
+        let none = !ctx.has_agent(&run.spec.node);
         return Ok((none && age > UNTAKEN).then(|| (Reason::AgentNotFound, format!("no agent runs on node {}", run.spec.node))));
     };
     let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), &ctx.config.namespace);

@@ -8,10 +8,6 @@ use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use std::collections::HashMap;
 
-/// The external provisioner's finalizer while a volume is made from a snapshot. (The snapshot controller's own, of nearly the same name,
-/// is on every snapshot.)
-const BEING_CLONED: &str = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
-
 /// What retention reads and writes on a snapshot. Labels: the tiers and the mark; the rest are annotations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
@@ -230,6 +226,6 @@ fn in_use(object: &VolumeSnapshot) -> Option<String> {
     if object.labels().contains_key(names::IN_FLIGHT) {
         return Some("a Backup works on it".to_owned());
     }
-    let cloned = object.finalizers().iter().any(|finalizer| finalizer == BEING_CLONED);
+    let cloned = object.finalizers().iter().any(|finalizer| finalizer == names::BEING_CLONED);
     cloned.then(|| "a volume is being made from it".to_owned())
 }

@@ -6,7 +6,7 @@
 use super::Exposed;
 use crate::context::Context;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::names::{CONTROLLER, TEMPORARY};
+use borgherd_api::names::{BEING_CLONED, CONTROLLER, TEMPORARY};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
@@ -14,9 +14,6 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
 use std::sync::Arc;
-
-/// The external provisioner's finalizer on a snapshot that a volume is being made from.
-const BEING_CLONED: &str = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
 
 /// Issues the next deletion, if any; true when nothing is left.
 pub async fn step(ctx: &Context, exposed: &Exposed) -> Result<bool, kube::Error> {
