@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod names;
 pub mod policy;
 pub mod reason;
+pub mod repository;
 pub mod retention;
 pub mod schedule;
 pub mod time;

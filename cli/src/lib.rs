@@ -14,7 +14,6 @@ mod list;
 mod output;
 mod policy;
 mod progress;
-mod repository;
 mod restore;
 mod retention;
 mod session;

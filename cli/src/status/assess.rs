@@ -2,10 +2,10 @@
 
 use super::observe::Seen;
 use crate::policy::{Judged, judge};
-use crate::repository;
 use borgherd_api::crd::{Backup, Outcome, Progress, VolumePhase, VolumeStatus};
 use borgherd_api::due::due;
 use borgherd_api::policy::{ArchiveWhen, Key, Origin, Policy, Problem};
+use borgherd_api::repository::{self, Unusable};
 use borgherd_api::{Reason, names, time};
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -205,7 +205,7 @@ fn chosen_repository(seen: &Seen, judged: &Judged, namespace: &str) -> Option<Re
     }
     let all = seen.repositories.as_ref()?;
     let chosen = repository::choose(all, policy.repository.as_deref(), namespace);
-    Some(chosen.map(ResourceExt::name_any).map_err(|(reason, message)| format!("{reason}: {message}")))
+    Some(chosen.map(ResourceExt::name_any).map_err(|Unusable { reason, message }| format!("{reason}: {message}")))
 }
 
 /// The Backups that a PVC was in, newest first.
