@@ -7,7 +7,7 @@ use borgherd_api::crd::snapshot::{
     VolumeSnapshotSource, VolumeSnapshotSpec,
 };
 use borgherd_api::crd::{Owner, VolumeFacts};
-use borgherd_api::names::HOLDER_CONTAINER;
+use borgherd_api::names::{HOLDER_CONTAINER, TEMPORARY};
 use k8s_openapi::api::core::v1::{NodeSelector, PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
@@ -124,6 +124,12 @@ impl Place<'_> {
             let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
             node_affinity["preferredDuringSchedulingIgnoredDuringExecution"] = json!([{"weight": 100, "preference": term}]);
         }
+        // where nothing speaks for a node, each gets its share: a slot that waits is no use to a holder on another node
+        let spread = json!({
+            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchExpressions": [{"key": TEMPORARY, "operator": "Exists"}]},
+        });
+        let spread: Vec<_> = preferred.is_none().then_some(spread).into_iter().collect();
         let pull_secrets: Vec<_> = self.config.holder_pull_secrets.iter().filter(|s| !s.is_empty()).map(|s| json!({"name": s})).collect();
         let spec = json!({
             "restartPolicy": "Never",
@@ -133,6 +139,7 @@ impl Place<'_> {
             "imagePullSecrets": pull_secrets,
             "tolerations": self.config.holder_tolerations,
             "affinity": {"nodeAffinity": node_affinity},
+            "topologySpreadConstraints": spread,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65534, "runAsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
                 "name": HOLDER_CONTAINER,

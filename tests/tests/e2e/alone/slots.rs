@@ -6,6 +6,7 @@ use borgherd_api::names;
 use borgherd_e2e::{App, BORG_CREATE, Claim, DEADLINE, Node, World, exclusive, states, until};
 use kube::ResourceExt;
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Everything happens on one node: the others take no pods meanwhile.
@@ -45,6 +46,32 @@ fn slots_keep_runs_of_one_node_apart_wait_for_foreign_holders_and_are_taken_as_s
         let done = Box::pin(done).await;
         w.open_all_nodes().await?;
         done
+    })
+}
+
+#[test]
+fn volumes_that_no_earlier_archive_binds_to_a_node_are_shared_out() -> Result<()> {
+    exclusive("volumes_that_no_earlier_archive_binds_to_a_node_are_shared_out", async |w: &World| {
+        let volumes = ["a", "b", "c", "d"];
+        for pvc in volumes {
+            w.claim(Claim::new(pvc)).await?;
+        }
+        let mut app = App::new("app");
+        for pvc in volumes {
+            app = app.mount(pvc, &format!("/{pvc}"));
+        }
+        w.app(app).await?;
+        let nodes = async || -> Result<BTreeMap<String, String>> {
+            let backup = w.backup(&volumes).await?;
+            let archived = w.backup_succeeded(&backup).await?;
+            Ok(archived.into_iter().filter_map(|v| Some((v.pvc, v.node?))).collect())
+        };
+        let first = nodes().await?;
+        let used = first.values().collect::<BTreeSet<_>>().len();
+        ensure!(used > 1, "all slots but those of one node stood idle: {first:?}");
+        let second = nodes().await?;
+        ensure!(second == first, "each volume should be read where Borg knows it: {first:?}, then {second:?}");
+        Ok(())
     })
 }
 
