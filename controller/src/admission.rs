@@ -1,4 +1,4 @@
-//! Who may go on: cuts in flight, and before a clone exists, the archive's or restore's turn.
+//! Who may go on: before a clone exists, the archive's or restore's turn.
 //!
 //! Invariant: one grant a location (Borg has one writer), within the limits of Repository, StorageClass and cluster; oldest first,
 //! restores before backups; whoever is granted by another's leaving is woken. In memory: at start it is rebuilt from what is under way.
@@ -61,7 +61,6 @@ pub enum Answer {
 
 #[derive(Default)]
 struct Ledger {
-    cutting: HashMap<String, usize>,
     waiting: BTreeMap<(bool, DateTime<Utc>, Ticket), Request>,
     granted: HashMap<Ticket, Request>,
 }
@@ -73,22 +72,6 @@ pub struct Admission(Mutex<Ledger>);
 impl Admission {
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// May the Backup `uid` cut `count` snapshots now? One that is larger than the limit goes when nothing else does.
-    pub fn cut(&self, uid: &str, count: usize, limit: usize) -> bool {
-        let mut ledger = self.ledger();
-        let others: usize = ledger.cutting.iter().filter(|(other, _)| *other != uid).map(|(_, n)| n).sum();
-        let admitted = others == 0 || others + count <= limit;
-        if admitted {
-            ledger.cutting.insert(uid.to_owned(), count);
-        }
-        admitted
-    }
-
-    /// The Backup has no cut in flight any more.
-    pub fn cut_done(&self, uid: &str) {
-        self.ledger().cutting.remove(uid);
     }
 
     /// Takes in what an earlier process had granted.
@@ -135,7 +118,6 @@ impl Admission {
     /// Lets go of everything a Backup or Restore that is gone held. Returns whom to wake.
     pub fn forget(&self, uid: &str, capacity: Capacity) -> Vec<Request> {
         let mut ledger = self.ledger();
-        ledger.cutting.remove(uid);
         ledger.waiting.retain(|(_, _, t), _| t.uid != uid);
         ledger.granted.retain(|t, _| t.uid != uid);
         ledger.grant(capacity)
@@ -144,7 +126,6 @@ impl Admission {
     /// Forgets whoever is not there any more. Returns whom to wake.
     pub fn keep_only(&self, uids: &HashSet<String>, capacity: Capacity) -> Vec<Request> {
         let mut ledger = self.ledger();
-        ledger.cutting.retain(|uid, _| uids.contains(uid));
         ledger.waiting.retain(|(_, _, t), _| uids.contains(&t.uid));
         ledger.granted.retain(|t, _| uids.contains(&t.uid));
         ledger.grant(capacity)
@@ -249,14 +230,5 @@ mod tests {
         assert_eq!((answer, woken.len()), (Answer::Full, 1));
         assert_eq!(admission.ask(&ticket(1), &request(1, "a", "x"), full).0, Answer::Superseded);
         assert_eq!(admission.ask(&ticket(2), &request(2, "a", "x"), ROOM).0, Answer::Granted);
-    }
-
-    #[test]
-    fn a_group_larger_than_the_limit_is_cut_when_nothing_else_is() {
-        let admission = Admission::default();
-        assert!(admission.cut("a", 3, 2));
-        assert!(!admission.cut("b", 1, 2));
-        admission.cut_done("a");
-        assert!(admission.cut("b", 1, 2));
     }
 }

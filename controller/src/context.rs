@@ -2,6 +2,7 @@
 
 use crate::admission::{Admission, Capacity, Request};
 use crate::config::Config;
+use crate::cuts::{self, Cuts};
 use crate::echo::Echo;
 use crate::events::Events;
 use crate::metrics::Metrics;
@@ -27,8 +28,10 @@ pub struct Context {
     pub stores: Stores,
     /// Compact facts of all PVCs.
     pub world: Arc<RwLock<World>>,
-    /// Who may go on.
-    pub admission: std::sync::Arc<Admission>,
+    /// Whose turn it is to cut.
+    pub cuts: Cuts,
+    /// Whose turn it is to be archived or restored.
+    pub admission: Arc<Admission>,
     /// To wake others.
     pub touch: Touch,
     /// Events that users see.
@@ -73,6 +76,19 @@ impl Context {
                 self.touch.backups.send(ObjectRef::new(name).within(namespace)).is_ok()
             };
             tracing::trace!(namespace, name, sent, "admitted");
+        }
+    }
+
+    /// The Backup `uid` has no cut in flight any more: makes those look again who wait to begin theirs.
+    pub fn cuts_done(&self, uid: &str) {
+        self.wake_to_cut(self.cuts.done(uid));
+    }
+
+    /// Makes Backups look again that may be let in to cut.
+    pub fn wake_to_cut(&self, woken: Vec<cuts::Name>) {
+        for (namespace, name) in woken {
+            let sent = self.touch.backups.send(ObjectRef::new(&name).within(&namespace)).is_ok();
+            tracing::trace!(namespace, name, sent, "may cut");
         }
     }
 

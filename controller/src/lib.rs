@@ -1,12 +1,13 @@
 //! The controller: from annotations to Backups, from each Backup to its archives, from each Restore to its PVC.
 //!
 //! `plan` decides what is due, `backup` and `restore` lead what was asked for to its end, `expose` makes volumes visible to the
-//! agents and takes them away again, `admission` says who may go on, `retention` thins snapshots out.
+//! agents and takes them away again, `cuts` and `admission` say who may go on, `retention` thins snapshots out.
 
 pub mod admission;
 pub mod backup;
 pub mod config;
 pub mod context;
+pub mod cuts;
 pub mod echo;
 pub mod error;
 pub mod events;

@@ -1,8 +1,9 @@
 //! Wiring: everything that runs while this process leads, and the end of it.
 
-use crate::admission::{Admission, Request, Ticket};
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::context::Context;
+use crate::cuts::Cuts;
 use crate::echo::Echo;
 use crate::events::Events;
 use crate::leader::Leader;
@@ -12,7 +13,7 @@ use crate::stores::{Stores, Touch};
 use crate::world::World;
 use crate::{backup, expose, repository, restore, retention};
 use anyhow::Context as _;
-use borgherd_api::crd::{Backup, Restore, VolumePhase};
+use borgherd_api::crd::{Backup, Restore};
 use borgherd_runtime::{Health, shutdown};
 use chrono::Utc;
 use futures::StreamExt;
@@ -91,6 +92,7 @@ async fn lead(
         config,
         stores,
         world,
+        cuts: Cuts::default(),
         admission,
         touch,
         metrics,
@@ -145,25 +147,7 @@ async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
 async fn adopt(ctx: &Context) -> Result<(), kube::Error> {
     let backups: Vec<Backup> = Api::all(ctx.client.clone()).list(&kube::api::ListParams::default()).await?.items;
     for backup in backups.iter().filter(|b| !b.status.as_ref().is_some_and(|s| s.phase.is_final())) {
-        let owner = (backup.namespace().unwrap_or_default(), backup.name_any());
-        for volume in backup.status.iter().flat_map(|s| &s.volumes) {
-            let admitted = matches!(volume.phase, VolumePhase::Cloning | VolumePhase::Queued | VolumePhase::Archiving);
-            let (true, Some(repository), Some(location)) = (admitted, &volume.repository, &volume.location) else {
-                continue;
-            };
-            let ticket = Ticket { uid: backup.uid().unwrap_or_default(), pvc: volume.pvc.clone() };
-            let request = Request {
-                owner: owner.clone(),
-                restore: false,
-                namespace: owner.0.clone(),
-                cut: volume.cut.unwrap_or_default(),
-                repository: repository.clone(),
-                max_concurrent: None,
-                location: location.clone(),
-                class: None,
-            };
-            ctx.admission.adopt(ticket, request);
-        }
+        backup::work::Work::new(ctx, backup).adopt();
     }
     let restores: Vec<Restore> = Api::all(ctx.client.clone()).list(&kube::api::ListParams::default()).await?.items;
     for restore in &restores {
@@ -179,6 +163,7 @@ async fn sweep(ctx: Arc<Context>, (backups, restores): (Store<Backup>, Store<Res
     loop {
         let uids = backups.state().into_iter().filter_map(|b| b.uid());
         let owners: HashSet<String> = uids.chain(restores.state().into_iter().filter_map(|r| r.uid())).collect();
+        ctx.wake_to_cut(ctx.cuts.keep_only(&owners));
         ctx.wake(&ctx.admission.keep_only(&owners, ctx.capacity()));
         let mut wait = ctx.config.leak_interval;
         match expose::leak::sweep(&ctx).await {

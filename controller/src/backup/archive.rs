@@ -1,7 +1,7 @@
 //! The second half of a volume's way: admitted, cloned, held, run, and the run's end taken over.
 
-use super::decide;
 use super::work::{Work, facts, seconds};
+use super::{decide, status};
 use crate::admission::{Answer, Request};
 use crate::error::{Doing, Error};
 use crate::expose::{self, Exposed, clean, objects};
@@ -27,31 +27,40 @@ impl Work<'_> {
         )
     }
 
-    /// What the ledger is asked for.
-    pub fn request(&self, volume: &VolumeStatus, chosen: &repository::Chosen, class: Option<String>) -> Request {
+    /// What the ledger is asked for, without the Repository's limit: that matters only until it is granted.
+    fn request(&self, volume: &VolumeStatus, repository: &str, location: &str, snapshot: Option<&VolumeSnapshot>) -> Request {
+        let class = self.policy(&volume.pvc).ok().and_then(|policy| policy.clone_class);
         Request {
             owner: (self.owner.namespace.clone(), self.owner.name.clone()),
             restore: false,
             namespace: self.owner.namespace.clone(),
             cut: volume.cut.unwrap_or(self.now),
-            repository: chosen.name.clone(),
-            max_concurrent: chosen.spec.max_concurrent.and_then(|n| usize::try_from(n).ok()),
-            location: chosen.location.clone(),
-            class,
+            repository: repository.to_owned(),
+            max_concurrent: None,
+            location: location.to_owned(),
+            class: class.or_else(|| facts(snapshot).storage_class),
+        }
+    }
+
+    /// What an earlier process had admitted keeps its place.
+    pub fn adopt(&self) {
+        for volume in status::volumes(self.backup) {
+            let admitted = matches!(volume.phase, VolumePhase::Cloning | VolumePhase::Queued | VolumePhase::Archiving);
+            if let (true, Some(repository), Some(location)) = (admitted, &volume.repository, &volume.location) {
+                let snapshot = self.cached_snapshot(&volume);
+                self.ctx.admission.adopt(self.ticket(&volume.pvc), self.request(&volume, repository, location, snapshot.as_deref()));
+            }
         }
     }
 
     pub(super) fn admit(&self, volume: &VolumeStatus, snapshot: Option<&VolumeSnapshot>) -> VolumeStatus {
-        let chosen = self.policy(&volume.pvc).and_then(|policy| {
-            let class = policy.clone_class.clone().or_else(|| facts(snapshot).storage_class);
-            Ok((self.repository(volume, &policy)?, class))
-        });
-        let (chosen, class) = match chosen {
+        let chosen = match self.policy(&volume.pvc).and_then(|policy| self.repository(volume, &policy)) {
             Ok(chosen) => chosen,
             Err(Unusable { reason, message }) => return self.failed(volume, reason, message),
         };
-        let ticket = self.ticket(&volume.pvc);
-        let (answer, woken) = self.ctx.admission.ask(&ticket, &self.request(volume, &chosen, class), self.ctx.capacity());
+        let max_concurrent = chosen.spec.max_concurrent.and_then(|n| usize::try_from(n).ok());
+        let request = Request { max_concurrent, ..self.request(volume, &chosen.name, &chosen.location, snapshot) };
+        let (answer, woken) = self.ctx.admission.ask(&self.ticket(&volume.pvc), &request, self.ctx.capacity());
         self.ctx.wake(&woken);
         let waits = |reason: Reason, message: String| VolumeStatus { reason: Some(reason), message: Some(message), ..volume.clone() };
         match answer {
@@ -137,7 +146,6 @@ impl Work<'_> {
         node: String,
         at: RunVolume,
     ) -> Result<VolumeStatus, Error> {
-        let claim = exposed.claim.as_ref();
         let (labels, annotations) = expose::marks(&self.owner);
         let marked = clean::own_volume(&self.ctx.client, &at.pv, Some(&labels), Some(&annotations), exposed.volume.as_ref());
         marked.await.doing("setting the clone's volume to Delete")?;
@@ -149,7 +157,6 @@ impl Work<'_> {
             Ok(chosen) => chosen,
             Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
         };
-        debug_assert!(claim.is_some(), "a run is decided from a bound claim");
         let cut = volume.cut.ok_or_else(|| Error::Missing("the cut".into()))?;
         let name = names::run(&self.temporary(&volume.pvc), volume.attempt);
         let operation = Operation::Archive(ArchiveOptions {

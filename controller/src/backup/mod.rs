@@ -14,8 +14,8 @@ use crate::context::Context;
 use crate::echo;
 use crate::error::Error;
 use crate::expose::Exposed;
+use crate::lost;
 use crate::quiesce::{self, Turn};
-use crate::{lost, stores};
 use borgherd_api::crd::{Backup, QuiescePhase, Trigger, VolumePhase, VolumeStatus};
 use borgherd_api::names::DEBT_FINALIZER;
 use borgherd_api::policy::ArchiveWhen;
@@ -40,7 +40,9 @@ pub async fn reconcile(backup: Arc<Backup>, ctx: Arc<Context>) -> Result<Action,
         return Ok(Action::requeue(echo::PATIENCE));
     }
     if backup.status.as_ref().is_some_and(|s| s.phase.is_final()) || backup.metadata.deletion_timestamp.is_some() {
-        ctx.wake(&ctx.admission.forget(&backup.uid().unwrap_or_default(), ctx.capacity()));
+        let uid = backup.uid().unwrap_or_default();
+        ctx.cuts_done(&uid);
+        ctx.wake(&ctx.admission.forget(&uid, ctx.capacity()));
         let owed = backup.finalizers().iter().any(|f| f == DEBT_FINALIZER);
         let next = if owed { quiesce::settle(&backup, &ctx).await? } else { None };
         return Ok(Action::requeue(until(next, &ctx)));
@@ -80,7 +82,7 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
         let work = Work::new(ctx, &backup);
         let before = status::volumes(&backup);
         if !may_cut(&work, &before) && !is_frozen(&backup) {
-            return Ok(Some(work.now + chrono::Duration::seconds(2)));
+            return Ok(None); // whose end lets it in wakes it
         }
         let is_prepared = before.iter().zip(&prepared).all(|(v, prepared)| v.phase != VolumePhase::Pending || prepared.is_some());
         let (held, wake) = match Box::pin(quiesce::step(&work, &before, is_prepared)).await? {
@@ -159,14 +161,14 @@ fn settle(before: &[VolumeStatus], results: Vec<Result<VolumeStatus, Error>>) ->
 
 /// The whole group is cut at once or waits; the place among the cuts in flight is given back when the last one is cut.
 fn may_cut(work: &Work<'_>, volumes: &[VolumeStatus]) -> bool {
-    let (uid, admission) = (&work.owner.uid, &work.ctx.admission);
+    let (ctx, owner) = (work.ctx, &work.owner);
     let count = volumes.iter().filter(|v| v.phase <= VolumePhase::Cutting).count();
     if count == 0 {
-        admission.cut_done(uid);
+        ctx.cuts_done(&owner.uid);
         return true;
     }
     let begun = volumes.iter().any(|v| v.phase != VolumePhase::Pending);
-    admission.cut(uid, count, work.ctx.config.limits.max_cuts) || begun
+    ctx.cuts.ask(&owner.uid, &(owner.namespace.clone(), owner.name.clone()), count, begun, ctx.config.limits.max_cuts)
 }
 
 async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool, held: bool) -> Result<Seen, Error> {
@@ -178,14 +180,7 @@ async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool, held: b
         Some(run) => lost::check(ctx, volume.since, run, work.now).await?,
         None => None,
     };
-    Ok(Seen {
-        archive: wants_archive(work, &volume.pvc),
-        prepared,
-        held,
-        snapshot: volume.snapshot.as_deref().and_then(|s| stores::get(&ctx.stores.snapshots, Some(&work.owner.namespace), s)),
-        exposed,
-        lost,
-    })
+    Ok(Seen { archive: wants_archive(work, &volume.pvc), prepared, held, snapshot: work.cached_snapshot(volume), exposed, lost })
 }
 
 /// A person who asks gets an archive; the schedule respects that a volume is never archived.

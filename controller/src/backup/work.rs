@@ -4,6 +4,7 @@ use super::decide;
 use crate::admission::Ticket;
 use crate::context::Context;
 use crate::repository::Unusable;
+use crate::stores;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::crd::{Backup, Outcome, Owner, VolumeFacts, VolumePhase, VolumeStatus};
 use borgherd_api::names::{self, VOLUME_FACTS};
@@ -13,6 +14,7 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::Api;
+use std::sync::Arc;
 
 /// One Backup being worked on.
 pub struct Work<'a> {
@@ -41,6 +43,11 @@ impl<'a> Work<'a> {
     /// The volume's place in the ledger.
     pub fn ticket(&self, pvc: &str) -> Ticket {
         Ticket { uid: self.owner.uid.clone(), pvc: pvc.to_owned() }
+    }
+
+    /// The volume's snapshot in the application's namespace, as cached.
+    pub(super) fn cached_snapshot(&self, volume: &VolumeStatus) -> Option<Arc<VolumeSnapshot>> {
+        stores::get(&self.ctx.stores.snapshots, Some(&self.owner.namespace), volume.snapshot.as_deref()?)
     }
 
     pub(super) fn snapshots(&self) -> Api<VolumeSnapshot> {
