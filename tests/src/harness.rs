@@ -7,7 +7,7 @@ use crate::world::World;
 use crate::{dump, leak, settings::Settings};
 use anyhow::{Context, Result, anyhow};
 use std::fs::File;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// No test takes longer than this, whatever it waits for.
 const TEST_DEADLINE: Duration = Duration::from_mins(15);
@@ -26,7 +26,9 @@ fn run(name: &str, alone: bool, body: impl AsyncFnOnce(&World) -> Result<()>) ->
     let settings = Settings::from_env();
     let lock = lock(&settings, alone)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let began = Instant::now();
     let result = runtime.block_on(within(name, settings, body));
+    eprintln!("{name} took {:.1} s", began.elapsed().as_secs_f64());
     drop(lock);
     result
 }
