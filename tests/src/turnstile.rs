@@ -23,13 +23,25 @@ const REFUSED: &str = "turnstile closed at";
 /// What a closed turnstile is asked in vain to find out that it works.
 const PROBE: &str = "CREATE configmaps";
 
-/// What is asked for: a status as `backups Cutting`, anything else as `CREATE pods borgherd-volumes`.
+/// What is asked for: a status as `backups Cutting`, anything else as `CREATE pods borgherd-volumes`; a command in a pod as `CONNECT pods NAMESPACE`.
 const WHAT: &str = "\
 (has(request.subResource) && request.subResource == 'status') ? \
   (request.resource.resource + ' ' + (!has(object.status) ? '' \
     : request.resource.resource == 'borgruns' ? object.status.phase \
     : size(object.status.volumes) > 0 ? object.status.volumes[0].phase : '')) \
 : (request.operation + ' ' + request.resource.resource + (has(request.namespace) && request.namespace != '' ? ' ' + request.namespace : ''))";
+
+/// What of a freeze is about to be written, as `freeze claimed`: `planned`, `claimed` (pre hooks may run), `ended` (they have), `Frozen`,
+/// `Thawing` (post hooks may run), `paid` (they have), `Thawed`.
+const FREEZE: &str = "\
+(has(request.subResource) && request.subResource == 'status' && request.resource.resource == 'backups' && \
+ has(object.status) && has(object.status.quiesce)) ? 'freeze ' + (\
+   object.status.quiesce.phase == 'Freezing' ? (\
+     object.status.quiesce.hooks.exists(h, has(h.pre) && h.pre.exists(p, has(p.result))) ? 'ended' \
+     : object.status.quiesce.hooks.exists(h, has(h.begunAt)) ? 'claimed' : 'planned') \
+   : object.status.quiesce.phase == 'Thawing' ? (\
+     object.status.quiesce.hooks.exists(h, has(h.post) && h.post.exists(p, has(p.result))) ? 'paid' : 'Thawing') \
+   : object.status.quiesce.phase) : 'none'";
 
 /// The turnstile, open until it is closed.
 pub struct Turnstile<'a> {
@@ -84,17 +96,17 @@ impl Turnstile<'_> {
                 "paramKind": { "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotClass" },
                 "matchConstraints": { "resourceRules": [{
                     "apiGroups": ["", "borgherd.dev", "snapshot.storage.k8s.io"], "apiVersions": ["*"],
-                    "operations": ["CREATE", "UPDATE", "DELETE"],
+                    "operations": ["CREATE", "UPDATE", "DELETE", "CONNECT"],
                     "resources": [
-                        "configmaps", "persistentvolumeclaims", "persistentvolumes", "pods", "volumesnapshots", "volumesnapshotcontents",
+                        "configmaps", "persistentvolumeclaims", "persistentvolumes", "pods", "pods/exec", "volumesnapshots", "volumesnapshotcontents",
                         "backups", "backups/status", "borgruns", "borgruns/status",
                     ],
                 }] },
                 "matchConditions": [{ "name": "borgherd", "expression": format!("request.userInfo.username.startsWith('{accounts}')") }],
-                "variables": [{ "name": "what", "expression": WHAT }],
+                "variables": [{ "name": "what", "expression": WHAT }, { "name": "freeze", "expression": FREEZE }],
                 "validations": [{
-                    "expression": "!params.parameters.closed.split(',').exists(c, c == variables.what)",
-                    "messageExpression": format!("'{REFUSED} ' + params.parameters.name + ': ' + variables.what"),
+                    "expression": "!params.parameters.closed.split(',').exists(c, c == variables.what || c == variables.freeze)",
+                    "messageExpression": format!("'{REFUSED} ' + params.parameters.name + ': ' + variables.what + ' ' + variables.freeze"),
                     "reason": "Forbidden",
                 }],
             },

@@ -6,4 +6,5 @@ mod deadlines;
 mod downtime;
 mod observability;
 mod quiesce_kills;
+mod quiesce_walk;
 mod slots;
