@@ -19,7 +19,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-pub use breaker::{Hold, Token, hold, hold_all};
+pub use breaker::{Hold, Token, Total, hold};
 pub use period::Period;
 pub use plan::plan;
 pub use rule::{Rule, Said};
