@@ -76,6 +76,15 @@ pub enum Reason {
     ArchiveNameTaken,
     /// The archive to restore is not in the repository.
     ArchiveNotFound,
+    // archives that are kept in order
+    /// Archives of the same name are another cluster's.
+    ForeignArchives,
+    /// The newest archive lacks files.
+    NewestIncomplete,
+    /// No archive is known to be good.
+    NoGoodArchive,
+    /// It would delete more than half of the archives.
+    TooManyDeletions,
     // run
     /// No agent serves the node.
     AgentNotFound,
@@ -157,6 +166,10 @@ impl Reason {
             | Self::RepositoryCorrupted
             | Self::ArchiveNameTaken
             | Self::ArchiveNotFound
+            | Self::ForeignArchives
+            | Self::NewestIncomplete
+            | Self::NoGoodArchive
+            | Self::TooManyDeletions
             | Self::FilesUnreadable
             | Self::FilesNotRestored
             | Self::BorgFailed

@@ -1,7 +1,7 @@
 //! The controller: from annotations to Backups, from each Backup to its archives, from each Restore to its PVC.
 //!
 //! `plan` decides what is due, `backup` and `restore` lead what was asked for to its end, `expose` makes volumes visible to the
-//! agents and takes them away again, `cuts` and `admission` say who may go on, `retention` thins snapshots out.
+//! agents and takes them away again, `cuts` and `admission` say who may go on, `retention` thins snapshots out, `maintenance` archives.
 
 pub mod admission;
 pub mod backup;
@@ -15,6 +15,7 @@ pub mod events;
 pub mod expose;
 pub mod leader;
 pub mod lost;
+pub mod maintenance;
 pub mod metrics;
 pub mod pages;
 pub mod plan;

@@ -4,7 +4,7 @@
 pub(super) const PREFIX: &str = "borgherd.dev/";
 
 /// Names (without prefix) that the design gives a meaning which this version does not act on: accepted, without effect.
-pub const RESERVED: [&str; 2] = ["archive-keep", "database"];
+pub const RESERVED: [&str; 1] = ["database"];
 
 /// An annotation that this version acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,8 @@ pub enum Key {
     Repository,
     /// How many snapshots stay.
     Keep,
+    /// How many archives stay.
+    ArchiveKeep,
     /// `snapshot`.
     Mode,
     /// `VolumeSnapshotClass`.
@@ -41,12 +43,13 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Schedule,
         Self::ArchiveSchedule,
         Self::TimeZone,
         Self::Repository,
         Self::Keep,
+        Self::ArchiveKeep,
         Self::Mode,
         Self::SnapshotClass,
         Self::CloneClass,
@@ -66,6 +69,7 @@ impl Key {
             Self::TimeZone => "borgherd.dev/time-zone",
             Self::Repository => "borgherd.dev/repository",
             Self::Keep => "borgherd.dev/keep",
+            Self::ArchiveKeep => "borgherd.dev/archive-keep",
             Self::Mode => "borgherd.dev/mode",
             Self::SnapshotClass => "borgherd.dev/snapshot-class",
             Self::CloneClass => "borgherd.dev/clone-class",

@@ -34,6 +34,8 @@ pub struct Policy {
     pub repository: Option<String>,
     /// How many snapshots stay; `None`: nothing is said, so nothing is marked by it.
     pub keep: Option<Keep>,
+    /// How many archives stay; `None`: nothing is said, so none is deleted.
+    pub archive_keep: Option<Keep>,
     /// Name of a `VolumeSnapshotClass`; `None`: the driver's default.
     pub snapshot_class: Option<String>,
     /// Name of the clone's `StorageClass`; `None`: the PVC's own.
@@ -70,6 +72,7 @@ pub fn resolve(namespace: &str, pvc: &str, effective: &Effective) -> Result<Poli
         time_zone: reader.read(Key::TimeZone, zone::parse).unwrap_or(Tz::UTC),
         repository: reader.read(Key::Repository, name),
         keep: reader.read(Key::Keep, Keep::parse),
+        archive_keep: reader.read(Key::ArchiveKeep, Keep::parse),
         snapshot_class: reader.read(Key::SnapshotClass, name),
         clone_class: reader.read(Key::CloneClass, name),
         exclude: reader.read(Key::Exclude, borg::exclude).unwrap_or_default(),

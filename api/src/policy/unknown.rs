@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::names;
 
 /// What Borgherd itself writes as an annotation or a label, and people copy from object to object.
-const OWN: [&str; 30] = [
+const OWN: [&str; 31] = [
     names::TEMPORARY,
     names::IN_FLIGHT,
     names::OWNER_UID,
@@ -37,6 +37,7 @@ const OWN: [&str; 30] = [
     names::UNMARKED_AT,
     names::SWEPT,
     names::ACKNOWLEDGE,
+    names::ACCEPT,
     names::DEBT_FINALIZER,
 ];
 

@@ -4,6 +4,7 @@ mod alone;
 mod archive_restore;
 mod command_line;
 mod failures;
+mod maintenance;
 mod quiesce;
 mod restores;
 mod retention;
