@@ -4,7 +4,7 @@
 pub(super) const PREFIX: &str = "borgherd.dev/";
 
 /// Names (without prefix) that the design gives a meaning which this version does not act on: accepted, without effect.
-pub const RESERVED: [&str; 2] = ["archive-keep", "database"];
+pub const RESERVED: [&str; 1] = ["archive-keep"];
 
 /// An annotation that this version acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,11 +37,13 @@ pub enum Key {
     Group,
     /// What quiesces and resumes the application.
     Hooks,
+    /// Which databases are dumped.
+    Database,
 }
 
 impl Key {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Schedule,
         Self::ArchiveSchedule,
         Self::TimeZone,
@@ -56,6 +58,7 @@ impl Key {
         Self::Suspend,
         Self::Group,
         Self::Hooks,
+        Self::Database,
     ];
 
     /// As it stands on a PVC or a namespace: `borgherd.dev/schedule`.
@@ -75,6 +78,7 @@ impl Key {
             Self::Suspend => "borgherd.dev/suspend",
             Self::Group => "borgherd.dev/group",
             Self::Hooks => "borgherd.dev/hooks",
+            Self::Database => "borgherd.dev/database",
         }
     }
 

@@ -112,8 +112,7 @@ fn what_is_known_reserved_or_our_own_is_no_typo() {
         assert_eq!(unknown(&ours(pairs), Origin::Pvc), []);
     }
     // And reserved ones change nothing, whatever is in them.
-    let merged =
-        merge(&ours(&[("schedule", "@daily"), ("archive-keep", "nonsense"), ("database", "[")]), &Annotations::new(), &Annotations::new());
+    let merged = merge(&ours(&[("schedule", "@daily"), ("archive-keep", "nonsense")]), &Annotations::new(), &Annotations::new());
     assert!(resolve("shop", "db", &merged).is_ok());
 }
 
