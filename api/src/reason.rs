@@ -33,6 +33,8 @@ pub enum Reason {
     HookMayStillRun,
     /// The snapshot was not cut while the applications were held still.
     FreezeLimit,
+    /// A database could not be dumped: no snapshot was made.
+    DumpFailed,
     // clone and holder
     /// The clone was not bound within the deadline.
     CloneNotBound,
@@ -150,6 +152,7 @@ impl Reason {
             | Self::HookFailed
             | Self::HookMayStillRun
             | Self::FreezeLimit
+            | Self::DumpFailed
             | Self::HolderUnschedulable
             | Self::RepositoryNotFound
             | Self::RepositoryAmbiguous

@@ -118,6 +118,7 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         | Reason::HookFailed
         | Reason::HookMayStillRun
         | Reason::FreezeLimit
+        | Reason::DumpFailed
         | Reason::CloneNotBound
         | Reason::HolderUnschedulable
         | Reason::HolderNotStarted

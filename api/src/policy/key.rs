@@ -3,9 +3,6 @@
 /// Prefix of every annotation of Borgherd.
 pub(super) const PREFIX: &str = "borgherd.dev/";
 
-/// Names (without prefix) that the design gives a meaning which this version does not act on: accepted, without effect.
-pub const RESERVED: [&str; 1] = ["database"];
-
 /// An annotation that this version acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -39,6 +36,8 @@ pub enum Key {
     Group,
     /// What quiesces and resumes the application.
     Hooks,
+    /// Which databases are dumped.
+    Database,
 }
 
 impl Key {
@@ -59,6 +58,7 @@ impl Key {
         Self::Suspend,
         Self::Group,
         Self::Hooks,
+        Self::Database,
     ];
 
     /// As it stands on a PVC or a namespace: `borgherd.dev/schedule`.
@@ -79,6 +79,7 @@ impl Key {
             Self::Suspend => "borgherd.dev/suspend",
             Self::Group => "borgherd.dev/group",
             Self::Hooks => "borgherd.dev/hooks",
+            Self::Database => "borgherd.dev/database",
         }
     }
 

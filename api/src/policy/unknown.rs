@@ -1,6 +1,6 @@
 //! Annotations with Borgherd's prefix that mean nothing: typos, mostly. They warn; they switch nothing off.
 
-use super::key::{Key, PREFIX, RESERVED};
+use super::key::{Key, PREFIX};
 use super::merge::{Annotations, Origin};
 use super::near::near;
 use super::problem::Problem;
@@ -61,7 +61,7 @@ fn is_known(name: &str) -> bool {
 
 /// All that people may write.
 fn names() -> impl Iterator<Item = &'static str> {
-    Key::ALL.into_iter().map(Key::name).chain(RESERVED)
+    Key::ALL.into_iter().map(Key::name)
 }
 
 fn message(name: &str, origin: Origin) -> String {

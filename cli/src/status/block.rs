@@ -98,7 +98,8 @@ fn absent(key: Key, item: &Item) -> Option<String> {
         | Key::FilesCache
         | Key::Suspend
         | Key::Group
-        | Key::Hooks => None,
+        | Key::Hooks
+        | Key::Database => None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod alone;
 mod archive_restore;
 mod command_line;
+mod database;
 mod failures;
 mod maintenance;
 mod quiesce;
