@@ -132,12 +132,14 @@ impl Gateway {
     }
 }
 
-/// `archive`, `restore` or `list`: the label of a run's operation.
+/// `archive`, `restore`, `list`, …: the label of a run's operation.
 pub const fn operation(spec: &BorgRunSpec) -> &'static str {
     match spec.operation {
         borgherd_api::crd::Operation::Archive(_) => "archive",
         borgherd_api::crd::Operation::Restore(_) => "restore",
         borgherd_api::crd::Operation::List(_) => "list",
+        borgherd_api::crd::Operation::Prune(_) => "prune",
+        borgherd_api::crd::Operation::Compact(_) => "compact",
     }
 }
 

@@ -3,6 +3,7 @@
 //! Pure: no client, no clock, no environment, no IO. Time and randomness are arguments.
 
 pub mod crd;
+pub mod database;
 pub mod due;
 pub mod hooks;
 pub mod names;

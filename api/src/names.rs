@@ -64,8 +64,12 @@ pub const UNMARKED_AT: &str = "borgherd.dev/unmarked-at";
 pub const SWEPT: &str = "borgherd.dev/swept";
 /// Annotation on a namespace: tokens of held sweeps that a person has allowed, separated by commas.
 pub const ACKNOWLEDGE: &str = "borgherd.dev/acknowledge-sweep";
+/// Annotation on a PVC: what a person has accepted about its archives, tokens separated by commas.
+pub const ACCEPT: &str = "borgherd.dev/accept";
 /// Label on the Leases that agents renew: `"agent"`.
 pub const COMPONENT: &str = "borgherd.dev/component";
+/// Value of the label [`COMPONENT`] on BorgRuns that keep archives in order, and what their annotation [`OWNER`] begins with.
+pub const MAINTENANCE: &str = "maintenance";
 /// Annotation on an agent's Lease: how many slots its node has.
 pub const SLOTS: &str = "borgherd.dev/slots";
 /// Annotation on an agent's Lease: its version.
@@ -136,6 +140,11 @@ pub fn temporary(owner_uid: &str, pvc: &str) -> String {
 /// Name of the BorgRun for the `attempt`th try, counted from 1.
 pub fn run(temporary: &str, attempt: u32) -> String {
     format!("{temporary}-{attempt}")
+}
+
+/// Name of the BorgRun that keeps the archives of `pvc` in order after the Backup with `backup_uid`: `stage` is `prune`, `compact`, ….
+pub fn maintenance(backup_uid: &str, pvc: &str, stage: &str, attempt: u32) -> String {
+    format!("bh-{stage}-{}-{attempt}", hash(&[backup_uid, pvc, stage], 10))
 }
 
 /// `2026-11-21T10-00-00Z`: a time as it stands in archive names, where `:` would not do.

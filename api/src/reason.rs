@@ -33,6 +33,8 @@ pub enum Reason {
     HookMayStillRun,
     /// The snapshot was not cut while the applications were held still.
     FreezeLimit,
+    /// A database could not be dumped: no snapshot was made.
+    DumpFailed,
     // clone and holder
     /// The clone was not bound within the deadline.
     CloneNotBound,
@@ -76,6 +78,15 @@ pub enum Reason {
     ArchiveNameTaken,
     /// The archive to restore is not in the repository.
     ArchiveNotFound,
+    // archives that are kept in order
+    /// Archives of the same name are another cluster's.
+    ForeignArchives,
+    /// The newest archive lacks files.
+    NewestIncomplete,
+    /// No archive is known to be good.
+    NoGoodArchive,
+    /// It would delete more than half of the archives.
+    TooManyDeletions,
     // run
     /// No agent serves the node.
     AgentNotFound,
@@ -141,6 +152,7 @@ impl Reason {
             | Self::HookFailed
             | Self::HookMayStillRun
             | Self::FreezeLimit
+            | Self::DumpFailed
             | Self::HolderUnschedulable
             | Self::RepositoryNotFound
             | Self::RepositoryAmbiguous
@@ -157,6 +169,10 @@ impl Reason {
             | Self::RepositoryCorrupted
             | Self::ArchiveNameTaken
             | Self::ArchiveNotFound
+            | Self::ForeignArchives
+            | Self::NewestIncomplete
+            | Self::NoGoodArchive
+            | Self::TooManyDeletions
             | Self::FilesUnreadable
             | Self::FilesNotRestored
             | Self::BorgFailed

@@ -73,6 +73,8 @@ pub(crate) enum Action {
     Restore(Restore),
     /// See which snapshots stay and which go
     Retention(Retention),
+    /// Accept what keeps archives of a PVC from being pruned, by the token that the Event gives
+    Accept(Accept),
     /// Print a completion script for a shell
     #[command(
         after_help = "Bash:  source <(borgherd completion bash)\nZsh:   source <(borgherd completion zsh)\nFish:  borgherd completion fish | source"
@@ -218,6 +220,22 @@ pub(crate) struct Preview {
     /// Try another policy, such as last=1,hourly=24,daily=7 [default: the one in force]
     #[arg(long, value_name = "POLICY", value_parser = Keep::parse)]
     pub(crate) keep: Option<Keep>,
+}
+
+/// Arguments of `accept`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+TOKEN: foreign:UID (archives of that cluster are this one's now), prune:TIME (archives cut by then may go, however many).
+An Event on the PVC and the Backup's status give the token. It is added to the PVC's annotation borgherd.dev/accept; take it out there to
+take it back.
+-o json|yaml prints the PVC.")]
+pub(crate) struct Accept {
+    /// The PVC
+    #[arg(value_name = "PVC", value_parser = name)]
+    pub(crate) pvc: String,
+    /// What is accepted
+    #[arg(value_name = "TOKEN", required = true, value_parser = crate::accept::token)]
+    pub(crate) tokens: Vec<String>,
 }
 
 /// Arguments of `completion`.

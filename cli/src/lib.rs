@@ -2,6 +2,7 @@
 //!
 //! It may do what the user's kubeconfig may and never reads a Secret. One file a command; `session` holds what all of them use.
 
+mod accept;
 mod args;
 mod backup;
 mod completion;
@@ -89,6 +90,7 @@ async fn run_in_cluster(cli: Cli, screen: Screen) -> Result<(), Failure> {
         Action::List(args) => list::run(&session, &args).await,
         Action::Restore(args) => restore::run(&session, &args).await,
         Action::Retention(args::Retention { command: args::Retain::Preview(args) }) => retention::run(&session, &args).await,
+        Action::Accept(args) => accept::run(&session, &args).await,
         Action::Completion(args) => completion::run(&args, screen),
     }
 }

@@ -7,11 +7,12 @@ use crate::instant::Here;
 use crate::output::Screen;
 use chrono::{DateTime, FixedOffset, Utc};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
@@ -129,6 +130,15 @@ impl Session {
     {
         let attempt = Attempt::new::<K>("create", Some(namespace), object.meta().name.as_deref());
         answer(&attempt, self.api::<K>(namespace).create(&PostParams::default(), object)).await
+    }
+
+    /// Changes an object of a namespace by a merge.
+    pub(crate) async fn patch<K>(&self, namespace: &str, name: &str, patch: &Value) -> Result<K, Failure>
+    where
+        K: Readable + Resource<Scope = NamespaceResourceScope>,
+    {
+        let attempt = Attempt::new::<K>("patch", Some(namespace), Some(name));
+        answer(&attempt, self.api::<K>(namespace).patch(name, &PatchParams::default(), &Patch::Merge(patch))).await
     }
 
     /// Deletes an object of a namespace; it is no error when it is gone. Goes on despite Ctrl-C: it is what cleans up after it.

@@ -16,13 +16,24 @@ pub struct Ticket {
     pub pvc: String,
 }
 
+/// Who goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Turn {
+    /// Somebody waits for their data.
+    Restore,
+    /// An archive is made.
+    Backup,
+    /// Archives are kept in order.
+    Maintenance,
+}
+
 /// What somebody asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Namespace and name of the Backup or Restore, to wake it.
     pub owner: (String, String),
-    /// A restore goes before backups.
-    pub restore: bool,
+    /// Restores go before backups, backups before maintenance.
+    pub turn: Turn,
     /// Namespace of the PVC.
     pub namespace: String,
     /// The cut; the time of asking for a Restore.
@@ -61,7 +72,7 @@ pub enum Answer {
 
 #[derive(Default)]
 struct Ledger {
-    waiting: BTreeMap<(bool, DateTime<Utc>, Ticket), Request>,
+    waiting: BTreeMap<(Turn, DateTime<Utc>, Ticket), Request>,
     granted: HashMap<Ticket, Request>,
 }
 
@@ -85,9 +96,9 @@ impl Admission {
         if ledger.granted.contains_key(ticket) {
             return (Answer::Granted, vec![]);
         }
-        let key = (!request.restore, request.cut, ticket.clone());
+        let key = (request.turn, request.cut, ticket.clone());
         ledger.waiting.retain(|(_, _, t), _| t != ticket);
-        if !request.restore && ledger.has_newer(request, ticket) {
+        if request.turn == Turn::Backup && ledger.has_newer(request, ticket) {
             return (Answer::Superseded, vec![]);
         }
         let older = ledger.older(request, ticket);
@@ -123,12 +134,25 @@ impl Admission {
         ledger.grant(capacity)
     }
 
-    /// Forgets whoever is not there any more. Returns whom to wake.
+    /// Forgets the Backups and Restores that are not there any more. Returns whom to wake.
     pub fn keep_only(&self, uids: &HashSet<String>, capacity: Capacity) -> Vec<Request> {
         let mut ledger = self.ledger();
-        ledger.waiting.retain(|(_, _, t), _| uids.contains(&t.uid));
-        ledger.granted.retain(|t, _| uids.contains(&t.uid));
+        ledger.waiting.retain(|(_, _, t), r| r.turn == Turn::Maintenance || uids.contains(&t.uid));
+        ledger.granted.retain(|t, r| r.turn == Turn::Maintenance || uids.contains(&t.uid));
         ledger.grant(capacity)
+    }
+
+    /// Forgets all maintenance but this. Returns whom to wake.
+    pub fn keep_maintenance(&self, tickets: &HashSet<Ticket>, capacity: Capacity) -> Vec<Request> {
+        let mut ledger = self.ledger();
+        ledger.waiting.retain(|(_, _, t), r| r.turn != Turn::Maintenance || tickets.contains(t));
+        ledger.granted.retain(|t, r| r.turn != Turn::Maintenance || tickets.contains(t));
+        ledger.grant(capacity)
+    }
+
+    /// Somebody waits to restore from the Borg repository at `location`.
+    pub fn restore_waits(&self, location: &str) -> bool {
+        self.ledger().waiting.values().any(|r| r.turn == Turn::Restore && r.location == location)
     }
 
     /// How many are under way, and how many wait.
@@ -140,7 +164,7 @@ impl Admission {
 
 impl Ledger {
     fn same_pvc(one: &Request, one_pvc: &str, other: &Request, other_pvc: &str) -> bool {
-        !other.restore && one.namespace == other.namespace && one_pvc == other_pvc
+        other.turn == Turn::Backup && one.namespace == other.namespace && one_pvc == other_pvc
     }
 
     fn has_newer(&self, request: &Request, ticket: &Ticket) -> bool {
@@ -151,7 +175,7 @@ impl Ledger {
     /// Those who wait with an older cut of the same PVC: they must look again and find themselves superseded.
     fn older(&self, request: &Request, ticket: &Ticket) -> Vec<Request> {
         let older = |t: &Ticket, r: &Request| r.cut < request.cut && Self::same_pvc(request, &ticket.pvc, r, &t.pvc);
-        self.waiting.iter().filter(|((_, _, t), r)| !request.restore && older(t, r)).map(|(_, r)| r.clone()).collect()
+        self.waiting.iter().filter(|((_, _, t), r)| request.turn == Turn::Backup && older(t, r)).map(|(_, r)| r.clone()).collect()
     }
 
     /// Grants in order whatever fits; one that is blocked by its repository does not hold up those behind it.
@@ -188,7 +212,7 @@ mod tests {
     fn request(n: i64, namespace: &str, location: &str) -> Request {
         Request {
             owner: (namespace.into(), format!("b{n}")),
-            restore: false,
+            turn: Turn::Backup,
             namespace: namespace.into(),
             cut: DateTime::from_timestamp(n, 0).unwrap_or_default(),
             repository: "r".into(),
@@ -216,7 +240,7 @@ mod tests {
             assert_eq!(admission.ask(&ticket(n), &request(n, &n.to_string(), &n.to_string()), ROOM).0, Answer::Granted);
         }
         assert_eq!(admission.ask(&ticket(3), &request(3, "c", "c"), ROOM).0, Answer::Full);
-        let restore = Request { restore: true, ..request(9, "d", "d") };
+        let restore = Request { turn: Turn::Restore, ..request(9, "d", "d") };
         assert_eq!(admission.ask(&ticket(9), &restore, ROOM).0, Answer::Full);
         assert_eq!(admission.leave(&ticket(1), ROOM).iter().map(|r| r.owner.1.clone()).collect::<Vec<_>>(), ["b9"]);
     }
@@ -230,5 +254,24 @@ mod tests {
         assert_eq!((answer, woken.len()), (Answer::Full, 1));
         assert_eq!(admission.ask(&ticket(1), &request(1, "a", "x"), full).0, Answer::Superseded);
         assert_eq!(admission.ask(&ticket(2), &request(2, "a", "x"), ROOM).0, Answer::Granted);
+    }
+
+    #[test]
+    fn maintenance_goes_last_supersedes_nothing_and_leaves_when_nobody_wants_it() {
+        let admission = Admission::default();
+        let maintenance = |n: i64| Request { turn: Turn::Maintenance, ..request(n, "a", "x") };
+        assert_eq!(admission.ask(&ticket(9), &request(9, "b", "x"), ROOM).0, Answer::Granted);
+        assert_eq!(admission.ask(&ticket(8), &maintenance(8), ROOM).0, Answer::RepositoryBusy);
+        assert_eq!(admission.ask(&ticket(7), &request(7, "a", "x"), ROOM).0, Answer::RepositoryBusy, "a later cut is no Backup's");
+        assert!(!admission.restore_waits("x"));
+        let woken = |woken: Vec<Request>| woken.iter().map(|r| r.cut.timestamp()).collect::<Vec<_>>();
+        assert_eq!(woken(admission.leave(&ticket(9), ROOM)), [7]);
+        assert_eq!(woken(admission.leave(&ticket(7), ROOM)), [8]);
+        assert_eq!(woken(admission.keep_only(&HashSet::new(), ROOM)), [] as [i64; 0]);
+        assert_eq!(admission.counts(), (1, 0), "its ticket is no Backup's");
+        let restore = Request { turn: Turn::Restore, ..request(10, "a", "x") };
+        assert_eq!(admission.ask(&ticket(10), &restore, ROOM).0, Answer::RepositoryBusy);
+        assert!(admission.restore_waits("x"));
+        assert_eq!(woken(admission.keep_maintenance(&HashSet::new(), ROOM)), [10]);
     }
 }

@@ -60,6 +60,9 @@ pub struct Config {
     /// When snapshots are thinned out.
     #[command(flatten)]
     pub retention: Retention,
+    /// How archives are kept in order.
+    #[command(flatten)]
+    pub maintenance: Maintenance,
     /// How often leftovers are looked for.
     #[arg(long, env = "BORGHERD_LEAK_INTERVAL", default_value = "5m", value_parser = duration::parse)]
     pub leak_interval: Duration,
@@ -123,6 +126,14 @@ pub struct Retention {
     /// More deletions in one look than this wait until a person allows them.
     #[arg(long = "retention-max-deletions", env = "BORGHERD_RETENTION_MAX_DELETIONS", default_value_t = 500)]
     pub most: usize,
+}
+
+/// How archives are kept in order.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Maintenance {
+    /// One run of maintenance, during which nothing is archived into its repository.
+    #[arg(long = "maintenance-timeout", env = "BORGHERD_MAINTENANCE_TIMEOUT", default_value = "1h", value_parser = duration::parse)]
+    pub timeout: Duration,
 }
 
 /// What the chart declares; an alias, for clap would take a `Vec` for a flag that is given several times.

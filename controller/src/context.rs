@@ -1,6 +1,6 @@
 //! What every reconcile is handed: the client, the caches, the ledger, the clock.
 
-use crate::admission::{Admission, Capacity, Request};
+use crate::admission::{Admission, Capacity, Request, Turn};
 use crate::config::Config;
 use crate::cuts::{self, Cuts};
 use crate::echo::Echo;
@@ -69,11 +69,14 @@ impl Context {
 
     /// Makes those look again whom another's leaving let in.
     pub fn wake(&self, woken: &[Request]) {
-        for Request { owner: (namespace, name), restore, .. } in woken {
-            let sent = if *restore {
-                self.touch.restores.send(ObjectRef::new(name).within(namespace)).is_ok()
-            } else {
-                self.touch.backups.send(ObjectRef::new(name).within(namespace)).is_ok()
+        for Request { owner: (namespace, name), turn, .. } in woken {
+            let sent = match turn {
+                Turn::Restore => self.touch.restores.send(ObjectRef::new(name).within(namespace)).is_ok(),
+                Turn::Backup => self.touch.backups.send(ObjectRef::new(name).within(namespace)).is_ok(),
+                Turn::Maintenance => {
+                    self.touch.maintenance.notify_one();
+                    true
+                }
             };
             tracing::trace!(namespace, name, sent, "admitted");
         }

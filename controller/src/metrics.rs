@@ -3,6 +3,7 @@
 
 use crate::admission::Admission;
 use crate::world::World;
+use borgherd_api::Reason;
 use borgherd_api::crd::{ActionResult, BackupStatus, Outcome, RestorePhase, RestoreStatus, VolumeStatus};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -27,6 +28,9 @@ pub struct Metrics {
     retention: IntCounterVec,
     retention_failures: IntCounterVec,
     retention_held: IntGauge,
+    maintenance: IntCounterVec,
+    archives_deleted: IntCounter,
+    pruning_stopped: IntGaugeVec,
     leading: IntGauge,
     hooks: IntCounterVec,
     freezes: Histogram,
@@ -62,6 +66,19 @@ impl Metrics {
                 &["reason"],
             )?,
             retention_held: IntGauge::new("borgherd_retention_held", "Snapshots whose sweep waits until a person allows it.")?,
+            maintenance: counter(
+                "borgherd_maintenance_total",
+                "Runs that keep archives in order, by operation, result and reason.",
+                &["operation", "result", "reason"],
+            )?,
+            archives_deleted: IntCounter::new(
+                "borgherd_archives_deleted_total",
+                "Archives that were pruned, rests of dead runs included.",
+            )?,
+            pruning_stopped: IntGaugeVec::new(
+                Opts::new("borgherd_pruning_stopped", "1: the archives of the PVC were not pruned after its newest archive, by reason."),
+                &["namespace", "pvc", "reason"],
+            )?,
             leading: IntGauge::new("borgherd_leading", "1 while this process is the active controller.")?,
             hooks: counter("borgherd_hooks_total", "Hooks that ended, by kind (pre, post) and result.", &["kind", "result"])?,
             freezes: Histogram::with_opts(
@@ -84,12 +101,15 @@ impl Metrics {
             retention,
             retention_failures,
             retention_held,
+            maintenance,
+            archives_deleted,
+            pruning_stopped,
             leading,
             hooks,
             freezes,
             debts,
         } = &metrics;
-        for collector in [backups, volumes, attempts_failed, restores, bytes, retention, retention_failures, hooks] {
+        for collector in [backups, volumes, attempts_failed, restores, bytes, retention, retention_failures, maintenance, hooks] {
             registry.register(Box::new(collector.clone()))?;
         }
         registry.register(Box::new(phases.clone()))?;
@@ -98,6 +118,8 @@ impl Metrics {
         registry.register(Box::new(leaked.clone()))?;
         registry.register(Box::new(leaks_found.clone()))?;
         registry.register(Box::new(retention_held.clone()))?;
+        registry.register(Box::new(archives_deleted.clone()))?;
+        registry.register(Box::new(pruning_stopped.clone()))?;
         registry.register(Box::new(leading.clone()))?;
         registry.register(Box::new(freezes.clone()))?;
         registry.register(Box::new(debts.clone()))?;
@@ -189,6 +211,25 @@ impl Metrics {
     /// So many wait for a person.
     pub fn retention_held(&self, waiting: usize) {
         self.retention_held.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    /// A run that keeps archives in order has ended, or was refused before it began.
+    pub fn maintained(&self, operation: &str, result: &str, reason: Option<Reason>) {
+        let reason = reason.map(|r| r.to_string()).unwrap_or_default();
+        self.maintenance.with_label_values(&[operation, result, reason.as_str()]).inc();
+    }
+
+    /// So many archives were pruned.
+    pub fn archives_deleted(&self, count: u32) {
+        self.archives_deleted.inc_by(count.into());
+    }
+
+    /// Where archives are not pruned now, and why: namespace, PVC, reason.
+    pub fn pruning_stopped<'a>(&self, all: impl Iterator<Item = (&'a str, &'a str, Reason)>) {
+        self.pruning_stopped.reset();
+        for (namespace, pvc, reason) in all {
+            self.pruning_stopped.with_label_values(&[namespace, pvc, reason.to_string().as_str()]).set(1);
+        }
     }
 
     /// A look for leftovers found so many.

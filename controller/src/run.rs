@@ -5,6 +5,7 @@
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::expose;
+use crate::maintenance;
 use crate::repository::{Chosen, record};
 use borgherd_api::crd::{BorgRun, BorgRunSpec, Operation, Owner, RunRepository, RunVolume, Subject};
 use kube::api::Api;
@@ -36,7 +37,9 @@ pub async fn create(ctx: &Context, order: Order<'_>) -> Result<(), Error> {
     let location = &order.chosen.location;
     let known = record::read(&Api::namespaced(ctx.client.clone(), namespace), location).await.doing("reading the repository's record")?;
     let archives = matches!(order.operation, Operation::Archive(_));
-    let (labels, annotations) = expose::marks(order.owner);
+    let is_maintenance = order.operation.is_maintenance();
+    let (labels, annotations) = if is_maintenance { maintenance::marks(order.owner) } else { expose::marks(order.owner) };
+    let within = if is_maintenance { ctx.config.maintenance.timeout } else { ctx.config.timeouts.run };
     let mut run = BorgRun::new(
         order.name,
         BorgRunSpec {
@@ -56,7 +59,7 @@ pub async fn create(ctx: &Context, order: Order<'_>) -> Result<(), Error> {
             volume: order.volume,
             operation: order.operation,
             time_zone: order.time_zone.to_owned(),
-            deadline: (ctx.clock)() + chrono::Duration::from_std(ctx.config.timeouts.run).unwrap_or_default(),
+            deadline: (ctx.clock)() + chrono::Duration::from_std(within).unwrap_or_default(),
         },
     );
     run.metadata.namespace = Some(namespace.clone());

@@ -11,7 +11,7 @@ use crate::metrics::{Metrics, Series};
 use crate::plan;
 use crate::stores::{Stores, Touch};
 use crate::world::World;
-use crate::{backup, expose, repository, restore, retention};
+use crate::{backup, expose, maintenance, repository, restore, retention};
 use anyhow::Context as _;
 use borgherd_api::crd::{Backup, Restore};
 use borgherd_runtime::{Health, shutdown};
@@ -78,7 +78,13 @@ async fn lead(
     let (backups_tx, backups_rx) = unbounded_channel();
     let (restores_tx, restores_rx) = unbounded_channel();
     let (retention_tx, retention_rx) = unbounded_channel();
-    let touch = Touch { backups: backups_tx, restores: restores_tx, retention: retention_tx, repositories: Arc::new(Notify::new()) };
+    let touch = Touch {
+        backups: backups_tx,
+        restores: restores_tx,
+        retention: retention_tx,
+        repositories: Arc::new(Notify::new()),
+        maintenance: Arc::new(Notify::new()),
+    };
     let stores = Stores::start(&client, &config, &touch);
     let feeds = plan::start(&client, &config, &world).await.context("reading PVCs, namespaces and snapshots")?;
     let deleted = Arc::new(Notify::new());
@@ -103,7 +109,7 @@ async fn lead(
         clock: now,
     });
     adopt(&ctx).await.context("taking over what is under way")?;
-    let owners = (backups.clone(), restores.clone());
+    let (owners, archived) = ((backups.clone(), restores.clone()), backups.clone());
     let limits = || ControllerConfig::default().concurrency(CONCURRENCY);
     let backups_led = Controller::for_stream(backup_stream, backups)
         .with_config(limits())
@@ -122,6 +128,7 @@ async fn lead(
         () = restores_led => anyhow::bail!("the watch of Restores has ended"),
         () = plan::run(Arc::clone(&ctx), feeds.dirty, beat) => anyhow::bail!("the planner has ended"),
         () = retention::run(Arc::clone(&ctx), retention_rx) => anyhow::bail!("retention has ended"),
+        ended = maintenance::run(&ctx, archived) => ended.context("watching Backups"),
         never = declared => match never {},
         never = repository::status::keep(&ctx) => match never {},
         ended = sweep(Arc::clone(&ctx), owners) => ended.context("watching Backups and Restores"),
@@ -153,7 +160,7 @@ async fn adopt(ctx: &Context) -> Result<(), kube::Error> {
     for restore in &restores {
         restore::apply::Work::new(ctx, restore).adopt();
     }
-    Ok(())
+    maintenance::adopt(ctx).await
 }
 
 /// Leftovers and old accounts: at start, and on a timer.

@@ -5,7 +5,7 @@
 use crate::config::Config;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 use borgherd_api::crd::{Backup, BorgRun, Repository, Restore};
-use borgherd_api::names::{COMPONENT, IN_FLIGHT, OWNER, TEMPORARY};
+use borgherd_api::names::{COMPONENT, IN_FLIGHT, MAINTENANCE, OWNER, TEMPORARY};
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
@@ -31,6 +31,8 @@ pub struct Touch {
     pub retention: UnboundedSender<String>,
     /// Whoever keeps the status of the Repositories.
     pub repositories: Arc<Notify>,
+    /// Whoever keeps archives in order.
+    pub maintenance: Arc<Notify>,
 }
 
 impl Touch {
@@ -47,6 +49,10 @@ impl Touch {
         let sent = match kind {
             "Backup" => self.backups.send(ObjectRef::new(name).within(namespace)).is_ok(),
             "Restore" => self.restores.send(ObjectRef::new(name).within(namespace)).is_ok(),
+            MAINTENANCE => {
+                self.maintenance.notify_one();
+                true
+            }
             _ => true,
         };
         if !sent {

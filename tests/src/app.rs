@@ -20,12 +20,23 @@ pub struct App {
     mounts: Vec<(String, String, bool)>,
     script: String,
     node: Option<String>,
+    image: Option<String>,
+    env: Vec<(String, String)>,
+    probe: Option<String>,
 }
 
 impl App {
     /// A pod without volumes that does nothing.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), mounts: Vec::new(), script: "exec sleep infinity".into(), node: None }
+        Self {
+            name: name.into(),
+            mounts: Vec::new(),
+            script: "exec sleep infinity".into(),
+            node: None,
+            image: None,
+            env: vec![],
+            probe: None,
+        }
     }
 
     /// Mounts a PVC.
@@ -56,8 +67,33 @@ impl App {
         self
     }
 
+    /// Another image than the usual one.
+    #[must_use]
+    pub fn image(mut self, image: &str) -> Self {
+        self.image = Some(image.into());
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// A script that ends well once it is ready.
+    #[must_use]
+    pub fn ready_when(mut self, script: &str) -> Self {
+        self.probe = Some(script.into());
+        self
+    }
+
     fn manifest(&self, image: &str) -> Value {
-        let Self { name, mounts, script, node } = self;
+        let Self { name, mounts, script, node, image: own_image, env, probe } = self;
+        let image = own_image.as_deref().unwrap_or(image);
+        let env: Vec<Value> = env.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        let probe =
+            probe.as_ref().map(|script| json!({ "exec": { "command": ["sh", "-c", script] }, "periodSeconds": 1, "timeoutSeconds": 5 }));
         let volumes: Vec<Value> = mounts
             .iter()
             .enumerate()
@@ -81,7 +117,7 @@ impl App {
                 "securityContext": { "runAsUser": 0, "runAsNonRoot": false },
                 "containers": [{
                     "name": CONTAINER, "image": image, "imagePullPolicy": "IfNotPresent",
-                    "command": ["sh", "-c", script], "volumeMounts": places,
+                    "command": ["sh", "-c", script], "volumeMounts": places, "env": env, "readinessProbe": probe,
                 }],
                 "volumes": volumes,
             },

@@ -125,6 +125,11 @@ impl World {
         Cluster::of(&self.settings)
     }
 
+    /// The image with database servers, where the project's own scripts have loaded it.
+    pub fn databases_image(&self) -> Option<&'static str> {
+        self.cluster().map(|_| "localhost/borgherd-databases:test")
+    }
+
     /// Ends a test that cannot run here: `hack/test` counts it as skipped.
     #[allow(clippy::unnecessary_wraps, reason = "it is returned from a test's body")]
     pub fn skip(&self, reason: &str) -> Result<()> {

@@ -37,6 +37,26 @@ pub(super) struct Archives {
     pub(super) repository: Repository,
 }
 
+/// Answer of `info --json` about the repository.
+#[derive(Debug, Deserialize)]
+pub(super) struct Usage {
+    pub(super) cache: CacheUsage,
+    pub(super) repository: Repository,
+}
+
+/// What the cache knows of the repository.
+#[derive(Debug, Deserialize)]
+pub(super) struct CacheUsage {
+    pub(super) stats: UsageStats,
+}
+
+/// Sizes of all archives together.
+#[derive(Debug, Deserialize)]
+pub(super) struct UsageStats {
+    /// Bytes, compressed and deduplicated.
+    pub(super) unique_csize: u64,
+}
+
 /// Reads an answer.
 pub(super) fn parse<T: serde::de::DeserializeOwned>(stdout: &[u8]) -> serde_json::Result<T> {
     from_json(&String::from_utf8_lossy(stdout))

@@ -3,7 +3,7 @@
 //! Invariant: every value is given as `--name=value`, so that none can be taken for an option, and braces in what borg would expand
 //! (`{hostname}`, …) are doubled, so that borg gives back what was given to it.
 
-use borgherd_api::crd::{ArchiveOptions, Encryption, ListOptions, RunRepository, VolumeFacts};
+use borgherd_api::crd::{ArchiveOptions, CompactOptions, Encryption, ListOptions, RunRepository, VolumeFacts};
 use std::path::Path;
 
 /// Seconds borg itself waits for a lock before the loop of ours asks again. Borg looks every tenth of it, and the whole of it is how late
@@ -111,6 +111,41 @@ pub(super) fn list(repository: &RunRepository, prefix: &str, options: &ListOptio
     argv
 }
 
+/// `borg list` of all archives whose names begin with `prefix`, checkpoints too, with their comments.
+pub(super) fn list_all(repository: &RunRepository, prefix: &str) -> Vec<String> {
+    let mut argv = common("list");
+    argv.extend(["--json", "--consider-checkpoints", "--format={comment}"].map(str::to_owned));
+    argv.push(format!("--glob-archives={}*", literal(prefix)));
+    argv.push(literal(&repository.location));
+    argv
+}
+
+/// `borg delete` of archives by their names. The first stands in the location: without any name borg would delete the whole repository.
+pub(super) fn delete(repository: &RunRepository, first: &str, more: &[&str]) -> Vec<String> {
+    let mut argv = common("delete");
+    argv.push(archive_at(repository, first));
+    argv.extend(more.iter().map(|name| literal(name)));
+    argv
+}
+
+/// `borg compact`.
+pub(super) fn compact(repository: &RunRepository, options: &CompactOptions) -> Vec<String> {
+    let mut argv = common("compact");
+    if let Some(threshold) = options.threshold {
+        argv.push(format!("--threshold={threshold}"));
+    }
+    argv.push(literal(&repository.location));
+    argv
+}
+
+/// `borg info` of the repository: what all archives take.
+pub(super) fn repository_info(repository: &RunRepository) -> Vec<String> {
+    let mut argv = common("info");
+    argv.push("--json".to_owned());
+    argv.push(literal(&repository.location));
+    argv
+}
+
 /// `borg info` of one archive: its comment and its sizes.
 pub(super) fn info(repository: &RunRepository, archive: &str) -> Vec<String> {
     let mut argv = common("info");
@@ -161,6 +196,10 @@ mod tests {
             list(&repository, "shop_db_", &ListOptions { last: Some(5) }),
             info(&repository, name),
             rename(&repository, name, &aside(name, fixture::ID)),
+            list_all(&repository, "shop_db_"),
+            delete(&repository, name, &["shop_db_x", "shop_db_y"]),
+            compact(&repository, &CompactOptions { threshold: Some(25) }),
+            repository_info(&repository),
         ]);
     }
 

@@ -78,7 +78,7 @@ fn target<'a>(job: &Job<'a>) -> Target<'a> {
         archive: match &job.spec.operation {
             Operation::Archive(options) => &options.name,
             Operation::Restore(options) => &options.archive,
-            Operation::List(_) => "",
+            Operation::List(_) | Operation::Prune(_) | Operation::Compact(_) => "",
         },
         expected: repository.expected_id.as_deref(),
         state: job.places.state.to_str().unwrap_or_default(),
@@ -86,15 +86,15 @@ fn target<'a>(job: &Job<'a>) -> Target<'a> {
 }
 
 /// A run under way.
-struct Execution<'a> {
-    job: Job<'a>,
-    target: Target<'a>,
-    guard: Guard,
+pub(super) struct Execution<'a> {
+    pub(super) job: Job<'a>,
+    pub(super) target: Target<'a>,
+    pub(super) guard: Guard,
     env: BTreeMap<String, String>,
     launch: &'a dyn Launch,
     progress: &'a watch::Sender<Progress>,
     stops: Stops<'a>,
-    report: Report,
+    pub(super) report: Report,
 }
 
 impl Execution<'_> {
@@ -104,6 +104,8 @@ impl Execution<'_> {
             Operation::Archive(options) => self.archive(options).await,
             Operation::Restore(options) => self.restore(options).await,
             Operation::List(options) => self.list(options).await,
+            Operation::Prune(options) => self.prune(options).await,
+            Operation::Compact(options) => self.compact(options).await,
         }
     }
 
@@ -258,7 +260,7 @@ impl Execution<'_> {
     }
 
     /// A call whose answer is wanted.
-    async fn ask<T: serde::de::DeserializeOwned>(&mut self, call: &Call) -> Result<T, Failure> {
+    pub(super) async fn ask<T: serde::de::DeserializeOwned>(&mut self, call: &Call) -> Result<T, Failure> {
         match self.run(call, Work::Repository).await? {
             (Outcome::Done, stdout) => answer::parse(&stdout).map_err(|error| self.unreadable(&error)),
             (other, _) => Err(self.failure(other)),
@@ -266,7 +268,7 @@ impl Execution<'_> {
     }
 
     /// Another repository than the expected one, which the guard has not kept borg from.
-    fn replaced(&self, found: &str, then: &str) -> Failure {
+    pub(super) fn replaced(&self, found: &str, then: &str) -> Failure {
         outcome::failure(Reason::RepositoryReplaced, &self.target, &format!("found {found}{then}"))
     }
 
@@ -275,7 +277,7 @@ impl Execution<'_> {
     }
 
     /// What is a failure where nothing else is to be made of it.
-    fn failure(&self, outcome: Outcome) -> Failure {
+    pub(super) fn failure(&self, outcome: Outcome) -> Failure {
         let repository = &self.job.spec.repository;
         let archives_were_here =
             repository.expected_id.is_some() || matches!(self.job.spec.operation, Operation::Archive(_)) && !repository.may_init;
@@ -293,12 +295,12 @@ impl Execution<'_> {
         outcome::failure(reason, &self.target, detail)
     }
 
-    fn call(&self, access: Access, argv: Vec<String>) -> Call {
+    pub(super) fn call(&self, access: Access, argv: Vec<String>) -> Call {
         Call { argv, env: self.env.clone(), files: BTreeMap::new(), access, creates_repository: false }
     }
 
     /// Runs `call` until it got the locks it needs, in short steps: borg alone would look for a lock only once a minute.
-    async fn run(&mut self, call: &Call, work: Work) -> Result<(Outcome, Vec<u8>), Failure> {
+    pub(super) async fn run(&mut self, call: &Call, work: Work) -> Result<(Outcome, Vec<u8>), Failure> {
         let begun = (self.stops.now)();
         let patience = TimeDelta::from_std(self.job.limits.lock_patience).unwrap_or(TimeDelta::MAX);
         loop {

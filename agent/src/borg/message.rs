@@ -82,6 +82,17 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         }
         Reason::ArchiveNameTaken => format!("an archive {archive} that is not of this Backup is in {location}: rename or delete it"),
         Reason::ArchiveNotFound => format!("there is no archive {archive} in {location}: list what there is"),
+        Reason::ForeignArchives => format!(
+            "{location} holds archives of the same name that another cluster has made, so none is pruned: if they are this cluster's now, \
+             accept them; else give each cluster a place of its own, with {{cluster}} in the location"
+        ),
+        Reason::NewestIncomplete => {
+            "the newest archive lacks files, so none is pruned: see to the files that could not be read, and back up again".to_owned()
+        }
+        Reason::NoGoodArchive => format!("no archive in {location} is known to be good, so none is pruned: back up again"),
+        Reason::TooManyDeletions => {
+            "pruning would delete more than half of the archives, so none is: look at archive-keep, then accept it".to_owned()
+        }
         Reason::FilesUnreadable => {
             format!("the archive {archive} was made, but it lacks files that could not be read: see to them, and back up again")
         }
@@ -107,6 +118,7 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         | Reason::HookFailed
         | Reason::HookMayStillRun
         | Reason::FreezeLimit
+        | Reason::DumpFailed
         | Reason::CloneNotBound
         | Reason::HolderUnschedulable
         | Reason::HolderNotStarted

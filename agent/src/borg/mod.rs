@@ -15,6 +15,7 @@ mod job;
 mod launch;
 mod line;
 mod lock;
+mod maintenance;
 mod message;
 mod outcome;
 mod record;

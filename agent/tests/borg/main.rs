@@ -15,6 +15,7 @@
 mod archive;
 mod kill;
 mod launcher;
+mod maintenance;
 mod refuse;
 mod restore;
 mod server;

@@ -6,8 +6,8 @@ use borgherd_agent::borg::{Job, Limits, Places, Report, execute, host_id};
 use borgherd_agent::sandbox;
 use borgherd_api::Reason;
 use borgherd_api::crd::{
-    ArchiveOptions, BorgRunSpec, Encryption, ListOptions, Operation, Progress, RestoreOptions, RunPhase, RunRepository, Subject,
-    VolumeFacts,
+    ArchiveOptions, BorgRunSpec, CompactOptions, Encryption, ListOptions, Operation, Progress, PruneOptions, RestoreOptions, RunPhase,
+    RunRepository, Subject, VolumeFacts,
 };
 use borgherd_api::names;
 use chrono::{DateTime, Utc};
@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub(crate) backup_uid: String,
     pub(crate) exclude: Vec<String>,
     pub(crate) compression: Option<String>,
+    /// Name of the PVC.
+    pub(crate) pvc: &'static str,
     /// Name and boot of the node, by which its state and its host id are told from others'.
     pub(crate) node: &'static str,
     pub(crate) boot: &'static str,
@@ -111,6 +113,7 @@ impl World {
             backup_uid: "backup-1".to_owned(),
             exclude: Vec::new(),
             compression: None,
+            pvc: "db",
             node: "node-1",
             boot: "boot-1",
         }
@@ -167,7 +170,7 @@ impl World {
     }
 
     pub(crate) fn archive_name(&self) -> String {
-        names::archive("shop", "db", self.cut)
+        names::archive("shop", self.pvc, self.cut)
     }
 
     pub(crate) fn facts(&self) -> VolumeFacts {
@@ -197,7 +200,7 @@ impl World {
     fn spec(&self, operation: Operation) -> BorgRunSpec {
         BorgRunSpec {
             node: self.node.to_owned(),
-            subject: Subject { namespace: "shop".to_owned(), pvc: "db".to_owned() },
+            subject: Subject { namespace: "shop".to_owned(), pvc: self.pvc.to_owned() },
             owner: borgherd_api::crd::Owner::default(),
             repository: self.repository.clone(),
             volume: None,
@@ -226,6 +229,25 @@ impl World {
 
     pub(crate) async fn list(&self) -> Report {
         self.begin().finish(self, Operation::List(ListOptions::default())).await
+    }
+
+    /// Prunes by `keep`; the repository is known by its id now.
+    pub(crate) async fn prune(&self, keep: &str) -> Report {
+        self.prune_with(&PruneOptions { keep: keep.to_owned(), cluster_uid: "cluster".to_owned(), ..PruneOptions::default() }).await
+    }
+
+    pub(crate) async fn prune_with(&self, options: &PruneOptions) -> Report {
+        self.begin().finish(self, Operation::Prune(options.clone())).await
+    }
+
+    pub(crate) async fn compact(&self) -> Report {
+        self.begin().finish(self, Operation::Compact(CompactOptions::default())).await
+    }
+
+    /// From now on only the repository that is there now will do.
+    pub(crate) fn know_the_repository(&mut self) {
+        self.repository.may_init = false;
+        self.repository.expected_id = Some(self.repository_id());
     }
 
     /// A run that can be watched and interrupted.

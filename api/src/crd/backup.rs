@@ -1,5 +1,6 @@
 //! `Backup`: one attempt for one group of PVCs: snapshot, archive.
 
+use super::maintenance::Maintenance;
 use super::quiesce::QuiesceStatus;
 use super::run::Progress;
 use crate::Reason;
@@ -238,6 +239,9 @@ pub struct VolumeStatus {
     /// The archive, once it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
+    /// What was done about the PVC's archives after this one was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
     /// Seconds that each phase took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durations: Option<Durations>,

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "KubeSchema derives a second, hidden copy of each struct that the lint looks at")]
 
 mod backup;
+mod maintenance;
 mod quiesce;
 mod repository;
 mod restore;
@@ -11,7 +12,8 @@ mod run;
 pub mod snapshot;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus, Durations, Outcome, Trigger, VolumePhase, VolumeStatus};
-pub use quiesce::{ActionResult, ActionStatus, HookStatus, QuiescePhase, QuiesceStatus, Release};
+pub use maintenance::{CompactOptions, Maintenance, MaintenancePhase, PruneOptions, PruneResult};
+pub use quiesce::{ActionResult, ActionStatus, HookStatus, QuiescePhase, QuiesceStatus, Release, StepKind};
 pub use repository::{Encryption, Repository, RepositorySpec, RepositoryStatus};
 pub use restore::{Candidate, Restore, RestorePhase, RestoreSource, RestoreSpec, RestoreStatus, RestoreTarget, SourceKind};
 pub use run::{

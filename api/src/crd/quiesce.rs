@@ -74,6 +74,9 @@ pub enum Release {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HookStatus {
+    /// What it is.
+    #[serde(default, skip_serializing_if = "StepKind::is_hook")]
+    pub kind: StepKind,
     /// Hooks of the same number run together; groups run in order, post hooks in reverse order.
     pub group: u32,
     /// What a failure means.
@@ -90,6 +93,29 @@ pub struct HookStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub post: Vec<ActionStatus>,
+}
+
+/// What one entry of the list of hooks is. Only hooks hold an application still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepKind {
+    /// A hook.
+    #[default]
+    Hook,
+    /// Looks whether a database can be dumped. `command` has the words of the script.
+    Check,
+    /// Dumps a database. `command` has the words of the script.
+    Dump,
+}
+
+impl StepKind {
+    /// Whether it holds an application still.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants a reference")]
+    pub const fn is_hook(&self) -> bool {
+        match self {
+            Self::Hook => true,
+            Self::Check | Self::Dump => false,
+        }
+    }
 }
 
 /// One command in one container.
@@ -171,8 +197,19 @@ impl QuiesceStatus {
         self.hooks.iter().map(|hook| hook.debts().count()).sum()
     }
 
-    /// Whether a failure voids the backup: any hook says so.
+    /// Whether a failure voids the backup: any hook says so, or a dump has not succeeded.
     pub fn fails(&self) -> bool {
-        self.hooks.iter().any(|hook| hook.on_error == OnError::Fail)
+        let counts = |hook: &HookStatus| hook.kind.is_hook() || hook.pre.iter().any(|pre| pre.result != Some(ActionResult::Succeeded));
+        self.hooks.iter().any(|hook| hook.on_error == OnError::Fail && counts(hook))
+    }
+
+    /// Whether there are hooks, not only dumps.
+    pub fn holds(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.kind.is_hook())
+    }
+
+    /// Whether a hook has begun: from then on an application may be held still.
+    pub fn is_holding(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.kind.is_hook() && hook.begun_at.is_some())
     }
 }

@@ -1,5 +1,6 @@
 //! `BorgRun`: one Borg operation on one node. Internal: the controller writes it whole, the agent of its node executes it.
 
+use super::maintenance::{CompactOptions, PruneOptions, PruneResult};
 use super::repository::Encryption;
 use crate::Reason;
 use chrono::{DateTime, Utc};
@@ -139,6 +140,20 @@ pub enum Operation {
     Restore(RestoreOptions),
     /// `borg list` of the archives of the subject.
     List(ListOptions),
+    /// `borg delete` of the subject's archives that no tier holds.
+    Prune(PruneOptions),
+    /// `borg compact`.
+    Compact(CompactOptions),
+}
+
+impl Operation {
+    /// Of the repository, after and apart from any backup.
+    pub const fn is_maintenance(&self) -> bool {
+        match self {
+            Self::Archive(_) | Self::Restore(_) | Self::List(_) => false,
+            Self::Prune(_) | Self::Compact(_) => true,
+        }
+    }
 }
 
 /// For `borg create`.
@@ -289,6 +304,9 @@ pub struct BorgRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5000))]
     pub archives: Vec<FoundArchive>,
+    /// Of a prune operation that was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneResult>,
     /// The last lines of borg's log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(max = 1024)))]

@@ -1,6 +1,7 @@
 //! What hooks mean: every value checked, places inherited from pre to post.
 
 use super::place::{POSSIBLE, Place, is_name};
+use super::span;
 use super::spec::{ActionSpec, HookSpec, OnError, Pods};
 use std::time::Duration;
 
@@ -101,12 +102,6 @@ fn checked_command(command: &[String]) -> Result<Vec<String>, String> {
 /// `30s`, `2m`, `1m30s`.
 fn checked_timeout(text: &str) -> Result<Duration, String> {
     let wrong = || format!("timeout: '{text}' is no time from 1s to 10m, like '30s', '2m' or '1m30s'");
-    let (minutes, rest) = text.split_once('m').map_or(("0", text), |(minutes, rest)| (minutes, rest));
-    let seconds = if rest.is_empty() && text.ends_with('m') { "0" } else { rest.strip_suffix('s').ok_or_else(wrong)? };
-    let number = |digits: &str| {
-        let is_number = (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| digits.parse::<u64>().ok()).flatten().ok_or_else(wrong)
-    };
-    let timeout = Duration::from_secs(number(minutes)? * 60 + number(seconds)?);
+    let timeout = Duration::from_secs(span::seconds(text).ok_or_else(wrong)?);
     if timeout.is_zero() || timeout > MAX_TIMEOUT { Err(wrong()) } else { Ok(timeout) }
 }

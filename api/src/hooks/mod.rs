@@ -12,6 +12,7 @@ mod place;
 pub mod plan;
 mod redact;
 pub mod resolve;
+mod span;
 mod spec;
 pub mod wrapper;
 
@@ -19,7 +20,10 @@ pub mod wrapper;
 mod tests;
 
 pub use check::{Action, Hook, check};
+pub(crate) use parse::known;
 pub use parse::parse;
 pub use place::Place;
+pub(crate) use place::{POSSIBLE, is_name};
 pub use redact::redact;
+pub(crate) use span::seconds;
 pub use spec::{ActionSpec, HookSpec, OnError, Pods};

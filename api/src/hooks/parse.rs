@@ -36,7 +36,7 @@ fn hook(item: Value) -> Result<HookSpec, String> {
 }
 
 /// Every key is one of `names`.
-fn known(value: &Value, names: &[&str]) -> Result<(), String> {
+pub(crate) fn known(value: &Value, names: &[&str]) -> Result<(), String> {
     let Value::Mapping(fields) = value else {
         return Err(format!("is no mapping; there are {}", names.join(", ")));
     };

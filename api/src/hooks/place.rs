@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What `in` may be, for every message about it.
-pub(super) const POSSIBLE: &str = "it can be pod/NAME, deployment/NAME, statefulset/NAME, daemonset/NAME or a label selector like \
+pub(crate) const POSSIBLE: &str = "it can be pod/NAME, deployment/NAME, statefulset/NAME, daemonset/NAME or a label selector like \
                                    app=db,tier!=cache";
 
 /// Where a hook is run, in the Backup's own namespace.
@@ -85,7 +85,7 @@ fn is_word(text: &str) -> bool {
 }
 
 /// Rule: DNS subdomain, RFC 1123.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let is_end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let is_label = |label: &str| {
         let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

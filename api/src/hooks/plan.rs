@@ -60,7 +60,9 @@ fn freezing(status: &QuiesceStatus, seen: Seen) -> Next {
     if seen.now >= status.deadline {
         return Next::Release(Release::FreezeLimit);
     }
-    hooks().filter(|hook| hook.begun_at.is_none()).map(|hook| hook.group).min().map_or(Next::Hold, Next::Begin)
+    let group = hooks().filter(|hook| hook.begun_at.is_none()).map(|hook| hook.group).min();
+    // dumps hold nothing: the snapshots may take their time
+    group.map_or(if status.holds() { Next::Hold } else { Next::Finish }, Next::Begin)
 }
 
 fn frozen(status: &QuiesceStatus, seen: Seen) -> Next {

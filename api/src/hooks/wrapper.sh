@@ -217,6 +217,9 @@ quiesce() { # WATCH POSTLIMIT COUNT POSTWORD... WORD...
     shift "$count"
   fi
   command_with_timer pre "$@"
+  code=$?
+  if [ "$count" -eq 0 ] && [ ! -e "$folder/over" ]; then rm -rf "$folder"; fi # nobody comes for it
+  return "$code"
 }
 
 if ! find_folder; then

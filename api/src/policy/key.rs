@@ -3,9 +3,6 @@
 /// Prefix of every annotation of Borgherd.
 pub(super) const PREFIX: &str = "borgherd.dev/";
 
-/// Names (without prefix) that the design gives a meaning which this version does not act on: accepted, without effect.
-pub const RESERVED: [&str; 2] = ["archive-keep", "database"];
-
 /// An annotation that this version acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -19,6 +16,8 @@ pub enum Key {
     Repository,
     /// How many snapshots stay.
     Keep,
+    /// How many archives stay.
+    ArchiveKeep,
     /// `snapshot`.
     Mode,
     /// `VolumeSnapshotClass`.
@@ -37,16 +36,19 @@ pub enum Key {
     Group,
     /// What quiesces and resumes the application.
     Hooks,
+    /// Which databases are dumped.
+    Database,
 }
 
 impl Key {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Schedule,
         Self::ArchiveSchedule,
         Self::TimeZone,
         Self::Repository,
         Self::Keep,
+        Self::ArchiveKeep,
         Self::Mode,
         Self::SnapshotClass,
         Self::CloneClass,
@@ -56,6 +58,7 @@ impl Key {
         Self::Suspend,
         Self::Group,
         Self::Hooks,
+        Self::Database,
     ];
 
     /// As it stands on a PVC or a namespace: `borgherd.dev/schedule`.
@@ -66,6 +69,7 @@ impl Key {
             Self::TimeZone => "borgherd.dev/time-zone",
             Self::Repository => "borgherd.dev/repository",
             Self::Keep => "borgherd.dev/keep",
+            Self::ArchiveKeep => "borgherd.dev/archive-keep",
             Self::Mode => "borgherd.dev/mode",
             Self::SnapshotClass => "borgherd.dev/snapshot-class",
             Self::CloneClass => "borgherd.dev/clone-class",
@@ -75,6 +79,7 @@ impl Key {
             Self::Suspend => "borgherd.dev/suspend",
             Self::Group => "borgherd.dev/group",
             Self::Hooks => "borgherd.dev/hooks",
+            Self::Database => "borgherd.dev/database",
         }
     }
 

@@ -22,7 +22,7 @@ mod tests;
 
 pub use exclusion::{Exclusion, exclusion, exclusion_by_pv};
 pub use keep::{Keep, Tier};
-pub use key::{Key, RESERVED};
+pub use key::Key;
 pub use merge::{Annotations, Effective, Origin, merge};
 pub use problem::Problem;
 pub use resolve::{ArchiveWhen, Policy, resolve};

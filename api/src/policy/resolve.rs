@@ -3,9 +3,10 @@
 use super::borg;
 use super::keep::Keep;
 use super::key::Key;
-use super::merge::Effective;
+use super::merge::{Effective, Origin};
 use super::problem::Problem;
 use super::zone;
+use crate::database::{self, Presets};
 use crate::hooks::{self, Hook};
 use crate::schedule::Schedule;
 use chrono_tz::Tz;
@@ -34,6 +35,8 @@ pub struct Policy {
     pub repository: Option<String>,
     /// How many snapshots stay; `None`: nothing is said, so nothing is marked by it.
     pub keep: Option<Keep>,
+    /// How many archives stay; `None`: nothing is said, so none is deleted.
+    pub archive_keep: Option<Keep>,
     /// Name of a `VolumeSnapshotClass`; `None`: the driver's default.
     pub snapshot_class: Option<String>,
     /// Name of the clone's `StorageClass`; `None`: the PVC's own.
@@ -50,6 +53,8 @@ pub struct Policy {
     pub group: Option<String>,
     /// What quiesces and resumes the application.
     pub hooks: Vec<Hook>,
+    /// Which databases are dumped before the snapshot.
+    pub databases: Presets,
 }
 
 /// What `effective` means for the PVC `pvc`. `H` in a schedule goes by the group's name where there is one, so that all members
@@ -70,6 +75,7 @@ pub fn resolve(namespace: &str, pvc: &str, effective: &Effective) -> Result<Poli
         time_zone: reader.read(Key::TimeZone, zone::parse).unwrap_or(Tz::UTC),
         repository: reader.read(Key::Repository, name),
         keep: reader.read(Key::Keep, Keep::parse),
+        archive_keep: reader.read(Key::ArchiveKeep, Keep::parse),
         snapshot_class: reader.read(Key::SnapshotClass, name),
         clone_class: reader.read(Key::CloneClass, name),
         exclude: reader.read(Key::Exclude, borg::exclude).unwrap_or_default(),
@@ -78,6 +84,10 @@ pub fn resolve(namespace: &str, pvc: &str, effective: &Effective) -> Result<Poli
         suspend: reader.read(Key::Suspend, suspend).unwrap_or_default(),
         group,
         hooks: reader.read(Key::Hooks, hooks::parse).unwrap_or_default(),
+        databases: Presets {
+            list: reader.read(Key::Database, database::parse).unwrap_or_default(),
+            inherited: effective.origin(Key::Database).is_some_and(|origin| origin != Origin::Pvc),
+        },
     };
     if reader.problems.is_empty() { Ok(policy) } else { Err(reader.problems) }
 }
@@ -94,7 +104,9 @@ impl Reader<'_> {
         match read(value) {
             Ok(read) => Some(read),
             Err(message) => {
-                self.problems.push(Problem { annotation: key.annotation().to_owned(), origin: *origin, value: value.clone(), message });
+                // a password that does not belong there is not to be shown, too
+                let value = if key == Key::Database { hooks::redact(value) } else { value.clone() };
+                self.problems.push(Problem { annotation: key.annotation().to_owned(), origin: *origin, value, message });
                 None
             }
         }

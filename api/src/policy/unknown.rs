@@ -1,13 +1,13 @@
 //! Annotations with Borgherd's prefix that mean nothing: typos, mostly. They warn; they switch nothing off.
 
-use super::key::{Key, PREFIX, RESERVED};
+use super::key::{Key, PREFIX};
 use super::merge::{Annotations, Origin};
 use super::near::near;
 use super::problem::Problem;
 use crate::names;
 
 /// What Borgherd itself writes as an annotation or a label, and people copy from object to object.
-const OWN: [&str; 30] = [
+const OWN: [&str; 31] = [
     names::TEMPORARY,
     names::IN_FLIGHT,
     names::OWNER_UID,
@@ -37,6 +37,7 @@ const OWN: [&str; 30] = [
     names::UNMARKED_AT,
     names::SWEPT,
     names::ACKNOWLEDGE,
+    names::ACCEPT,
     names::DEBT_FINALIZER,
 ];
 
@@ -60,7 +61,7 @@ fn is_known(name: &str) -> bool {
 
 /// All that people may write.
 fn names() -> impl Iterator<Item = &'static str> {
-    Key::ALL.into_iter().map(Key::name).chain(RESERVED)
+    Key::ALL.into_iter().map(Key::name)
 }
 
 fn message(name: &str, origin: Origin) -> String {

@@ -71,16 +71,32 @@ pub fn hold(verdicts: &mut [Verdict<'_>], allowed: &str) -> Option<Hold> {
     Some(Hold { held: going, of: all, token })
 }
 
-/// The same over the cluster: more than `most` in one sweep.
-pub fn hold_all(all: &mut [Vec<Verdict<'_>>], most: usize, allowed: &str) -> Option<Hold> {
-    let until = Token::allowed(&[], allowed);
-    let going = all.iter().flatten().filter(|verdict| verdict.fate == Fate::Sweep && !is_allowed(verdict, until)).count();
-    if going <= most {
-        return None;
+/// The same over the cluster. What is to go is counted PVC by PVC, so that it need never be in memory as a whole.
+#[derive(Clone, Debug)]
+pub struct Total {
+    allowed: Option<DateTime<Utc>>,
+    going: usize,
+    newest: DateTime<Utc>,
+}
+
+impl Total {
+    /// Nothing yet; `allowed` are the tokens that stand for the cluster.
+    pub fn new(allowed: &str) -> Self {
+        Self { allowed: Token::allowed(&[], allowed), going: 0, newest: DateTime::default() }
     }
-    let token = Token::new(&[], newest_mark(all.iter().flatten()));
-    stop(all.iter_mut().flatten(), until);
-    Some(Hold { held: going, of: most, token })
+
+    /// Counts one of [`Fate::Sweep`]. `true`: a token allows it, so it goes also when the others wait.
+    pub fn count(&mut self, verdict: &Verdict<'_>) -> bool {
+        self.newest = self.newest.max(marked_at(verdict.snapshot));
+        let is_allowed = is_allowed(verdict, self.allowed);
+        self.going += usize::from(!is_allowed);
+        is_allowed
+    }
+
+    /// Whether those that no token allows wait: they are more than `most`.
+    pub fn hold(&self, most: usize) -> Option<Hold> {
+        (self.going > most).then(|| Hold { held: self.going, of: most, token: Token::new(&[], self.newest) })
+    }
 }
 
 /// A mark of the token's second or before. Only what is being swept can have been allowed.

@@ -9,6 +9,8 @@
 //! evicts; the order of the facts means nothing; carried out, a plan leaves nothing to do; a policy that keeps more keeps all that one
 //! that keeps less does; PVCs have nothing to do with each other, but for the breaker over the cluster.
 
+mod accept;
+mod archive;
 mod breaker;
 mod period;
 mod plan;
@@ -19,7 +21,9 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-pub use breaker::{Hold, Token, hold, hold_all};
+pub use accept::{Accepted, foreign_token, prune_token, suspect_token};
+pub use archive::{Archive, ArchivePlan, ArchiveRule, ArchiveWhy, Stop, plan_archives};
+pub use breaker::{Hold, Token, Total, hold};
 pub use period::Period;
 pub use plan::plan;
 pub use rule::{Rule, Said};

@@ -87,6 +87,7 @@ fn absent(key: Key, item: &Item) -> Option<String> {
         Key::ArchiveSchedule => Some("every backup is archived".to_owned()),
         Key::TimeZone => Some("UTC".to_owned()),
         Key::Keep => Some("no snapshot is deleted".to_owned()),
+        Key::ArchiveKeep => Some("no archive is deleted".to_owned()),
         Key::Repository => repository(item),
         Key::Schedule
         | Key::Mode
@@ -97,7 +98,8 @@ fn absent(key: Key, item: &Item) -> Option<String> {
         | Key::FilesCache
         | Key::Suspend
         | Key::Group
-        | Key::Hooks => None,
+        | Key::Hooks
+        | Key::Database => None,
     }
 }
 

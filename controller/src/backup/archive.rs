@@ -2,7 +2,7 @@
 
 use super::work::{Work, facts, seconds};
 use super::{decide, status};
-use crate::admission::{Answer, Request};
+use crate::admission::{Answer, Request, Turn};
 use crate::error::{Doing, Error};
 use crate::expose::{self, Exposed, clean, objects};
 use crate::repository::{self, Unusable, record};
@@ -32,7 +32,7 @@ impl Work<'_> {
         let class = self.policy(&volume.pvc).ok().and_then(|policy| policy.clone_class);
         Request {
             owner: (self.owner.namespace.clone(), self.owner.name.clone()),
-            restore: false,
+            turn: Turn::Backup,
             namespace: self.owner.namespace.clone(),
             cut: volume.cut.unwrap_or(self.now),
             repository: repository.to_owned(),
@@ -198,6 +198,10 @@ impl Work<'_> {
         if let (Some(_), Some(cut)) = (outcome, volume.cut) {
             let location = &run.spec.repository.location;
             record::write(&self.records(), location, status.repository_id.as_deref(), cut).await.doing("recording the repository")?;
+            if outcome == Some(Outcome::Incomplete) {
+                let pvc = (self.owner.namespace.as_str(), volume.pvc.as_str());
+                record::lacks_files(&self.records(), location, pvc, cut).await.doing("recording that the archive lacks files")?;
+            }
         }
         let durations = Durations {
             slot_wait: status.queued_at.zip(status.started_at).map(|(from, to)| seconds(to - from)),

@@ -78,6 +78,7 @@ pub fn ended(work: &Work<'_>, backup: &Backup) {
     if work.ctx.touch.retention.send(work.owner.namespace.clone()).is_err() {
         tracing::debug!("shutting down; nobody to wake");
     }
+    work.ctx.touch.maintenance.notify_one();
     let mut world = work.ctx.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     world.put_backup(backup);
 }

@@ -3,6 +3,7 @@
 //! Objects are reduced as they arrive, page by page: the whole lists are never in memory.
 
 use crate::config::Config;
+use crate::pages::{self, PAGE};
 use crate::world::{World, pvc_of};
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::crd::{Backup, Restore};
@@ -18,9 +19,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 use tracing::warn;
-
-/// Objects a page of the first listing: what is decoded at once.
-const PAGE: u32 = 250;
 
 /// What the feeds give to the rest of the process.
 pub struct Feeds {
@@ -142,20 +140,14 @@ where
 /// Reads once what scheduled times the snapshots were made for; from then on this process makes them all.
 async fn scheduled_times(client: &Client, world: &Shared) -> Result<(), kube::Error> {
     let api: Api<VolumeSnapshot> = Api::all(client.clone());
-    let mut params = ListParams::default().labels(&format!("{TYPE}=scheduled")).limit(PAGE);
-    loop {
-        let page = api.list_metadata(&params).await?;
-        for snapshot in &page.items {
-            let scheduled = snapshot.annotations().get(SCHEDULED_TIME).and_then(|t| t.parse().ok());
-            if let (Some(scheduled), Some(pvc)) = (scheduled, pvc_of(snapshot)) {
-                write(world).put_scheduled(&snapshot.namespace().unwrap_or_default(), &pvc, scheduled);
-            }
+    let made = ListParams::default().labels(&format!("{TYPE}=scheduled"));
+    pages::each(&api, made, |snapshot| {
+        let scheduled = snapshot.annotations().get(SCHEDULED_TIME).and_then(|t| t.parse().ok());
+        if let (Some(scheduled), Some(pvc)) = (scheduled, pvc_of(&snapshot)) {
+            write(world).put_scheduled(&snapshot.namespace().unwrap_or_default(), &pvc, scheduled);
         }
-        match page.metadata.continue_.filter(|c| !c.is_empty()) {
-            Some(more) => params = params.continue_token(&more),
-            None => return Ok(()),
-        }
-    }
+    })
+    .await
 }
 
 /// The stream of Restores for their controller.

@@ -43,23 +43,36 @@ impl<'a> Finder<'a> {
 
     async fn of(&mut self, action: Option<&Action>) -> Result<Vec<Found>, String> {
         let Some(action) = action else { return Ok(vec![]) };
-        let mut pods = self.pods(&action.place).await?;
-        pods.retain(is_ready);
-        pods.sort_by_key(ResourceExt::name_any);
         let Action { place, .. } = action;
+        let mut pods = self.ready(place).await?;
         match (action.pods, pods.len()) {
-            (_, 0) => return Err(format!("{place} has no pod that is ready in namespace {}", self.namespace)),
             (Pods::First, _) => pods.truncate(1),
             (Pods::All, count) if count > MAX_PODS => return Err(format!("{place} has {count} ready pods, more than {MAX_PODS}")),
             (Pods::All, _) => {}
         }
         let mut found = Vec::with_capacity(pods.len());
         for pod in pods {
-            let container = container(&pod, action.container.as_deref())?;
-            let shell = self.has_shell(&pod.name_any(), &container).await?;
-            found.push(Found { pod: pod.name_any(), pod_uid: pod.uid().unwrap_or_default(), container, shell });
+            found.push(self.at(&pod, action.container.as_deref()).await?);
         }
         Ok(found)
+    }
+
+    /// The pods of a place that are ready, by name; at least one.
+    pub(super) async fn ready(&self, place: &Place) -> Result<Vec<Pod>, String> {
+        let mut pods = self.pods(place).await?;
+        pods.retain(is_ready);
+        pods.sort_by_key(ResourceExt::name_any);
+        if pods.is_empty() {
+            return Err(format!("{place} has no pod that is ready in namespace {}", self.namespace));
+        }
+        Ok(pods)
+    }
+
+    /// The container of a pod: the one named, else its first.
+    pub(super) async fn at(&mut self, pod: &Pod, wanted: Option<&str>) -> Result<Found, String> {
+        let container = container(pod, wanted)?;
+        let shell = self.has_shell(&pod.name_any(), &container).await?;
+        Ok(Found { pod: pod.name_any(), pod_uid: pod.uid().unwrap_or_default(), container, shell })
     }
 
     async fn has_shell(&mut self, pod: &str, container: &str) -> Result<bool, String> {

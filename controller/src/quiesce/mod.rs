@@ -3,6 +3,7 @@
 //! [`step`] takes one step of a Backup's freeze: observed by `Seen`, decided by `borgherd_api::hooks::plan`, carried out here and
 //! written with the resourceVersion that it was read with. Whoever gets the 409 execs nothing.
 
+mod database;
 mod debt;
 mod exec;
 mod find;
@@ -15,7 +16,8 @@ use crate::backup::work::Work;
 use crate::error::{Doing, Error};
 use crate::events;
 use crate::repository::Unusable;
-use borgherd_api::crd::{ActionStatus, Backup, HookStatus, QuiescePhase, QuiesceStatus, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{ActionStatus, Backup, HookStatus, QuiescePhase, QuiesceStatus, StepKind, VolumePhase, VolumeStatus};
+use borgherd_api::database::{Preset, script};
 use borgherd_api::hooks::plan::{self, Next};
 use borgherd_api::hooks::{self, Hook, resolve, wrapper};
 use borgherd_api::{Reason, names};
@@ -26,7 +28,11 @@ use futures::future::join_all;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
+use std::time::Duration;
 use tracing::info;
+
+/// As many entries as `status.quiesce.hooks` may have.
+const MAX_ENTRIES: usize = 64;
 
 /// What the volumes may do after a step.
 pub enum Turn {
@@ -95,13 +101,21 @@ fn lists(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Vec<Vec<Hook>>, Un
     pending.map(|volume| Ok(work.policy(&volume.pvc)?.hooks)).collect()
 }
 
+/// The databases that the PVCs of a Backup name.
+fn databases(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Vec<(Preset, bool)>, Unusable> {
+    let pending = volumes.iter().filter(|v| v.phase == VolumePhase::Pending);
+    let all: Result<Vec<_>, Unusable> = pending.map(|volume| Ok(work.policy(&volume.pvc)?.databases)).collect();
+    all.map(database::merge)
+}
+
 /// Finds the places and writes down what will be owed. Nothing is frozen.
 async fn begin(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Turn, Error> {
-    let ordered = match lists(work, volumes) {
-        Ok(lists) => resolve::order(&lists),
+    let said = lists(work, volumes).and_then(|lists| Ok((resolve::order(&lists), databases(work, volumes)?)));
+    let (ordered, databases) = match said {
+        Ok(said) => said,
         Err(Unusable { reason, message }) => return refuse(work, volumes, reason, &message).await,
     };
-    if ordered.is_empty() {
+    if ordered.is_empty() && databases.is_empty() {
         return Ok(Turn::FREE);
     }
     let config = &work.ctx.config;
@@ -109,12 +123,24 @@ async fn begin(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Turn, Error>
     if [&config.namespace, &config.volumes_namespace].contains(&namespace) {
         return refuse(work, volumes, Reason::Invalid, "hooks are not run in Borgherd's own namespaces").await;
     }
-    let placed = match Finder::new(&work.ctx.client, namespace).place(ordered).await {
+    let pvcs: Vec<&str> = volumes.iter().filter(|v| v.phase == VolumePhase::Pending).map(|v| v.pvc.as_str()).collect();
+    let mut finder = Finder::new(&work.ctx.client, namespace);
+    let dumped = match database::place(&mut finder, databases, &pvcs).await {
+        Ok(dumped) => dumped,
+        Err(said) => return refuse(work, volumes, Reason::DumpFailed, &said).await,
+    };
+    let placed = match finder.place(ordered).await {
         Ok(placed) => placed,
         Err(said) => return refuse(work, volumes, Reason::HookFailed, &said).await,
     };
+    if dumped.is_empty() && placed.is_empty() {
+        return Ok(Turn::FREE);
+    }
+    if 2 * dumped.len() + placed.len() > MAX_ENTRIES {
+        return refuse(work, volumes, Reason::Invalid, "its PVCs have more hooks and databases than one backup can have").await;
+    }
     let held = debt::hold_on(work).await?;
-    let quiesce = resolve::resolve(&work.owner.uid, &placed, config.timeouts.freeze, (work.ctx.clock)());
+    let quiesce = resolve::resolve(&work.owner.uid, &dumped, &placed, config.timeouts.freeze, (work.ctx.clock)());
     write(&Work::new(work.ctx, &held), volumes.to_vec(), Some(quiesce)).await.map(again)
 }
 
@@ -133,26 +159,49 @@ fn again(backup: Backup) -> Turn {
 /// Claims the hooks of a group, runs their pre side by side, writes how they ended.
 async fn run_group(work: &Work<'_>, mut quiesce: QuiesceStatus, group: u32) -> Result<Turn, Error> {
     let now = (work.ctx.clock)();
+    if !quiesce.is_holding() {
+        // what the dumps have left of their time is not the freeze's
+        quiesce.deadline = resolve::deadline(&quiesce.hooks, work.ctx.config.timeouts.freeze, now);
+    }
     for hook in quiesce.hooks.iter_mut().filter(|h| h.group == group) {
         hook.begun_at = Some(now);
     }
     let claimed = write(work, status::volumes(work.backup), Some(quiesce.clone())).await?;
     work.ctx.owe(&work.owner.uid, quiesce.debts());
     let deadline = quiesce.deadline;
-    let runs = quiesce.hooks.iter_mut().filter(|h| h.group == group).flat_map(|HookStatus { pre, post, .. }| {
-        let post: &[ActionStatus] = post;
+    let runs = quiesce.hooks.iter_mut().filter(|h| h.group == group).flat_map(|HookStatus { kind, pre, post, .. }| {
+        let (kind, post): (StepKind, &[ActionStatus]) = (*kind, post);
         pre.iter_mut().map(move |action| async move {
             let owed = post.iter().find(|p| p.token == action.token);
             let left = (deadline - (work.ctx.clock)()).to_std().unwrap_or_default();
-            let argv = if action.shell { wrapper::pre(action, owed.map(|p| (p, left))) } else { action.command.clone() };
+            let argv = argv(kind, action, owed.map(|p| (p, left)));
             let ended = exec::run(&work.ctx.client, &work.owner.namespace, action, &argv).await;
-            record(work, "pre", action, ended);
+            record(work, label(kind), action, ended);
         })
     });
     join_all(runs).await;
     tell_failures(work, &quiesce, group).await;
     let work = Work::new(work.ctx, &claimed);
     write(&work, status::volumes(&claimed), Some(quiesce)).await.map(again)
+}
+
+/// What is executed; `owed`: the post hook at the same place and how long its watchdog waits.
+fn argv(kind: StepKind, action: &ActionStatus, owed: Option<(&ActionStatus, Duration)>) -> Vec<String> {
+    match (kind, action.shell) {
+        (StepKind::Hook, true) => wrapper::pre(action, owed),
+        (StepKind::Hook, false) => action.command.clone(),
+        (StepKind::Check | StepKind::Dump, _) => {
+            wrapper::pre(&ActionStatus { command: script::command(&action.command), ..action.clone() }, None)
+        }
+    }
+}
+
+const fn label(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Hook => "pre",
+        StepKind::Check => "check",
+        StepKind::Dump => "dump",
+    }
 }
 
 /// Takes over how a command ended.
@@ -168,9 +217,9 @@ fn record(work: &Work<'_>, kind: &'static str, action: &mut ActionStatus, ended:
 }
 
 async fn tell_failures(work: &Work<'_>, quiesce: &QuiesceStatus, group: u32) {
-    for action in quiesce.hooks.iter().filter(|h| h.group == group).flat_map(|h| &h.pre).filter(|a| plan::has_failed(a)) {
-        let reason = release::reason_of(action);
-        let note = format!("pre hook: {}", release::sentence(action));
+    for (kind, action) in release::failed(quiesce, Some(group)) {
+        let (reason, said) = release::failure(kind, action);
+        let note = if kind.is_hook() { format!("pre hook: {said}") } else { said };
         work.ctx.events.warning(&events::about(work.backup), "Quiesce", &reason.to_string(), &note).await;
     }
 }

@@ -8,7 +8,7 @@ use crate::backup::work::Work;
 use crate::error::Error;
 use crate::events;
 use borgherd_api::Reason;
-use borgherd_api::crd::{ActionResult, ActionStatus, QuiescePhase, QuiesceStatus, Release, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{ActionResult, ActionStatus, QuiescePhase, QuiesceStatus, Release, StepKind, VolumePhase, VolumeStatus};
 use borgherd_api::hooks::plan;
 
 /// Claims the end of the freeze.
@@ -16,7 +16,7 @@ pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: 
     let now = (work.ctx.clock)();
     let is_sound = plan::is_sound(&quiesce) && now < quiesce.deadline && quiesce.phase == QuiescePhase::Frozen;
     let (reason, message) = told(&quiesce, why);
-    let voids = quiesce.fails();
+    let voids = why == Release::HookFailed || quiesce.fails();
     let mut next = Vec::with_capacity(volumes.len());
     for volume in volumes {
         let is_open = matches!(volume.phase, VolumePhase::Pending | VolumePhase::Cutting);
@@ -51,11 +51,15 @@ async fn warn_of_unquiesced(work: &Work<'_>, volumes: &[VolumeStatus]) {
 
 /// Reason and sentence for the volumes that were not cut.
 fn told(quiesce: &QuiesceStatus, why: Release) -> (Reason, String) {
-    let failed = || quiesce.hooks.iter().flat_map(|h| &h.pre).find(|a| plan::has_failed(a));
     match why {
         Release::Cut => (Reason::HookFailed, "a pre hook failed, so its snapshot is not quiesced".to_owned()),
-        Release::HookFailed => match failed() {
-            Some(action) => (reason_of(action), format!("a pre hook failed, so no snapshot was made: {}", sentence(action))),
+        Release::HookFailed => match failed(quiesce, None).next() {
+            Some((kind, action)) => {
+                let (reason, said) = failure(kind, action);
+                let what =
+                    if kind.is_hook() { "a pre hook failed, so no snapshot was made" } else { "no snapshot was made, the last dump stays" };
+                (reason, format!("{what}: {said}"))
+            }
             None => (Reason::HookFailed, "a pre hook failed, so no snapshot was made".to_owned()),
         },
         Release::FreezeLimit => (
@@ -63,15 +67,33 @@ fn told(quiesce: &QuiesceStatus, why: Release) -> (Reason, String) {
             "it was not cut while the applications were held still; look at the storage, or raise timeouts.freeze in the chart".to_owned(),
         ),
         Release::Interrupted => {
-            (Reason::Interrupted, "the controller ended while the pre hooks ran, so no snapshot was made; back up again".to_owned())
+            (Reason::Interrupted, "the controller ended while pre hooks or dumps ran, so no snapshot was made; back up again".to_owned())
         }
         Release::Deleted => (Reason::Interrupted, "the Backup was deleted".to_owned()),
     }
 }
 
-/// The reason that a failed pre hook gives its volumes.
-pub(super) fn reason_of(action: &ActionStatus) -> Reason {
-    if action.result == Some(ActionResult::MayStillRun) { Reason::HookMayStillRun } else { Reason::HookFailed }
+/// What has failed before the cut, in order; of one group or of all.
+pub(super) fn failed(quiesce: &QuiesceStatus, group: Option<u32>) -> impl Iterator<Item = (StepKind, &ActionStatus)> {
+    let hooks = quiesce.hooks.iter().filter(move |h| group.is_none_or(|group| h.group == group));
+    hooks.flat_map(|h| h.pre.iter().map(|a| (h.kind, a))).filter(|(_, a)| plan::has_failed(a))
+}
+
+/// The reason that a failure gives the volumes, and what became of it.
+pub(super) fn failure(kind: StepKind, action: &ActionStatus) -> (Reason, String) {
+    match kind {
+        StepKind::Hook if action.result == Some(ActionResult::MayStillRun) => (Reason::HookMayStillRun, sentence(action)),
+        StepKind::Hook => (Reason::HookFailed, sentence(action)),
+        StepKind::Check | StepKind::Dump => (Reason::DumpFailed, dump_sentence(action)),
+    }
+}
+
+/// The same of a database; rule for the words: `borgherd_api::database::script::words`.
+fn dump_sentence(action: &ActionStatus) -> String {
+    let ActionStatus { pod, container, command, output, .. } = action;
+    let word = |index: usize| command.get(index).map(String::as_str).unwrap_or_default();
+    let (database, file) = (word(1), word(2));
+    format!("dump of {database} to {file} in pod {pod}, container {container}: {}", output.as_deref().unwrap_or("it said nothing"))
 }
 
 /// What became of a command, for people.

@@ -2,31 +2,78 @@
 //!
 //! Why: an unmounted NAS looks just like a new repository. With a record, a repository that is missing is `RepositoryVanished`
 //! and never created again; another one in its place is `RepositoryReplaced`. A person who wants to begin anew deletes the record.
+//! What keeping archives in order has to know of a place stands there too, by a field manager of its own: which archives lack files (only
+//! borg's exit code said so) and what compacting may free.
 
+use borgherd_api::crd::PruneResult;
 use borgherd_api::names::{self, CONTROLLER};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Field manager of what is written beside the record itself, which is applied whole.
+const MANAGER: &str = "borgherd-maintenance";
+/// A repository is compacted after this, whatever was deleted: runs that died leave something, too.
+const LONGEST: TimeDelta = TimeDelta::days(7);
+/// It is compacted when this part of it is not used: one tenth.
+const ENOUGH: u64 = 10;
+/// Newest archives without files that are remembered of a PVC.
+const REMEMBERED: usize = 10_000;
+const UNUSED: &str = "unusedBytes";
+const USED: &str = "repositoryBytes";
+const COMPACTED: &str = "compactedAt";
 
 /// What is known of a location.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Borg's id of the repository.
     pub id: Option<String>,
+    data: BTreeMap<String, String>,
+    version: Option<String>,
+}
+
+impl Record {
+    fn of(map: ConfigMap) -> Self {
+        let version = map.resource_version();
+        let data = map.data.unwrap_or_default();
+        Self { id: data.get("repositoryId").cloned(), data, version }
+    }
+
+    /// Cuts of the archives of a PVC (namespace, name) that lack files.
+    pub fn lacking(&self, pvc: (&str, &str)) -> BTreeSet<DateTime<Utc>> {
+        let times = self.data.get(&lacking_key(pvc)).map(String::as_str).unwrap_or_default();
+        let read = |time: &str| Some(NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H-%M-%SZ").ok()?.and_utc());
+        times.split_whitespace().filter_map(read).collect()
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        self.data.get(key).and_then(|n| n.parse().ok()).unwrap_or_default()
+    }
+
+    /// Whether the repository is to be compacted. Nothing is, before the first pruning.
+    pub fn is_compacting_due(&self, now: DateTime<Utc>) -> bool {
+        let Some(last) = self.data.get(COMPACTED).and_then(|at| at.parse::<DateTime<Utc>>().ok()) else { return false };
+        let unused = self.number(UNUSED);
+        now - last >= LONGEST || unused > 0 && unused.saturating_mul(ENOUGH) >= self.number(USED).saturating_add(unused)
+    }
+}
+
+fn lacking_key((namespace, pvc): (&str, &str)) -> String {
+    format!("lacking.{}", names::hash(&[namespace, pvc], 10))
 }
 
 /// Reads the record of a location; `None`: nothing has been archived there.
 pub async fn read(records: &Api<ConfigMap>, location: &str) -> Result<Option<Record>, kube::Error> {
-    let found = records.get_opt(&names::repository_record(location)).await?;
-    Ok(found.map(|map| Record { id: map.data.and_then(|mut d| d.remove("repositoryId")) }))
+    Ok(records.get_opt(&names::repository_record(location)).await?.map(Record::of))
 }
 
 /// Writes that an archive was made at a location.
 pub async fn write(records: &Api<ConfigMap>, location: &str, id: Option<&str>, cut: DateTime<Utc>) -> Result<(), kube::Error> {
     let name = names::repository_record(location);
-    let mut data =
-        serde_json::Map::from_iter([("location".to_owned(), json!(location)), ("lastArchive".to_owned(), json!(cut.to_rfc3339()))]);
+    let mut data = Map::from_iter([("location".to_owned(), json!(location)), ("lastArchive".to_owned(), json!(cut.to_rfc3339()))]);
     if let Some(id) = id {
         data.insert("repositoryId".to_owned(), json!(id));
     }
@@ -37,4 +84,84 @@ pub async fn write(records: &Api<ConfigMap>, location: &str, id: Option<&str>, c
         "data": data,
     });
     records.patch(&name, &PatchParams::apply(CONTROLLER).force(), &Patch::Apply(patch)).await.map(|_| ())
+}
+
+/// Writes that the archive of a PVC (namespace, name) cut then lacks files. The record is there.
+pub async fn lacks_files(records: &Api<ConfigMap>, location: &str, pvc: (&str, &str), cut: DateTime<Utc>) -> Result<(), kube::Error> {
+    let record = read(records, location).await?.unwrap_or_default();
+    let mut cuts = record.lacking(pvc);
+    cuts.insert(cut);
+    let surplus = cuts.len().saturating_sub(REMEMBERED);
+    let times: Vec<String> = cuts.into_iter().skip(surplus).map(names::archive_time).collect();
+    change(records, location, &record, json!({lacking_key(pvc): times.join(" ")})).await
+}
+
+/// Adds up what pruning has left unused. Returns whether the repository is to be compacted.
+pub async fn pruned(records: &Api<ConfigMap>, location: &str, result: PruneResult, now: DateTime<Utc>) -> Result<bool, kube::Error> {
+    let Some(mut record) = read(records, location).await? else { return Ok(false) };
+    let PruneResult { kept: _, deleted, unused_bytes, repository_bytes } = result;
+    let mut news = BTreeMap::new();
+    if !record.data.contains_key(COMPACTED) {
+        news.insert(COMPACTED.to_owned(), now.to_rfc3339());
+    }
+    if deleted > 0 {
+        news.insert(UNUSED.to_owned(), record.number(UNUSED).saturating_add(unused_bytes).to_string());
+        news.insert(USED.to_owned(), repository_bytes.to_string());
+    }
+    if !news.is_empty() {
+        change(records, location, &record, json!(news)).await?;
+        record.data.extend(news);
+    }
+    Ok(record.is_compacting_due(now))
+}
+
+/// Writes that the repository was compacted.
+pub async fn compacted(records: &Api<ConfigMap>, location: &str, now: DateTime<Utc>) -> Result<(), kube::Error> {
+    let Some(record) = read(records, location).await? else { return Ok(()) };
+    change(records, location, &record, json!({UNUSED: "0", COMPACTED: now.to_rfc3339()})).await
+}
+
+/// Changes data of the version that was read; a conflict if somebody else has.
+async fn change(records: &Api<ConfigMap>, location: &str, read: &Record, data: Value) -> Result<(), kube::Error> {
+    let patch = json!({"metadata": {"resourceVersion": read.version}, "data": data});
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    records.patch(&names::repository_record(location), &params, &Patch::Merge(patch)).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+    use super::*;
+
+    fn record(pairs: &[(&str, &str)]) -> Record {
+        let data = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Record { data, ..Record::default() }
+    }
+
+    #[test]
+    fn compacting_is_due_when_a_tenth_is_not_used_or_after_a_week() {
+        let now: DateTime<Utc> = "2026-11-21T10:00:00Z".parse().unwrap();
+        for (compacted, unused, used, due) in [
+            ("2026-11-20T10:00:00Z", "0", "1000", false),
+            ("2026-11-20T10:00:00Z", "0", "0", false),
+            ("2026-11-20T10:00:00Z", "99", "901", false),
+            ("2026-11-20T10:00:00Z", "100", "900", true),
+            ("2026-11-20T10:00:00Z", "7", "0", true),
+            ("2026-11-14T10:00:00Z", "0", "1000", true),
+            ("2026-11-14T10:00:01Z", "1", "1000", false),
+        ] {
+            let record = record(&[(COMPACTED, compacted), (UNUSED, unused), (USED, used)]);
+            assert_eq!(record.is_compacting_due(now), due, "{compacted} {unused} {used}");
+        }
+        assert!(!record(&[(UNUSED, "7")]).is_compacting_due(now));
+    }
+
+    #[test]
+    fn archives_that_lack_files_are_told_apart_by_pvc() {
+        let key = lacking_key(("shop", "db"));
+        let record = record(&[(&key, "2026-11-21T10-00-00Z nonsense 2026-11-20T10-00-00Z")]);
+        let cuts: Vec<String> = record.lacking(("shop", "db")).into_iter().map(names::archive_time).collect();
+        assert_eq!(cuts, ["2026-11-20T10-00-00Z", "2026-11-21T10-00-00Z"]);
+        assert!(record.lacking(("shop", "db-2")).is_empty());
+    }
 }

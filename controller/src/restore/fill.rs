@@ -2,7 +2,7 @@
 
 use super::apply::Work;
 use super::handover::{self, Handed, Handover};
-use crate::admission::{Answer, Request};
+use crate::admission::{Answer, Request, Turn};
 use crate::error::{Doing, Error};
 use crate::expose::{self, Exposed, clean, objects};
 use crate::repository::{Chosen, Unusable};
@@ -20,7 +20,7 @@ impl Work<'_> {
     fn request(&self, status: &RestoreStatus, chosen: &Chosen, class: Option<String>) -> Request {
         Request {
             owner: (self.owner.namespace.clone(), self.owner.name.clone()),
-            restore: true,
+            turn: Turn::Restore,
             namespace: self.owner.namespace.clone(),
             cut: status.started_at.unwrap_or(self.now),
             repository: chosen.name.clone(),

@@ -3,17 +3,17 @@
 //! Invariant: a content that Borgherd keeps is at `Delete` only while a verdict says that its snapshot goes; the verdict stands on it as
 //! the annotation `swept`. Found otherwise, as after a kill, it goes back to `Retain`.
 
-use super::observe::pages;
+use super::due::Due;
 use super::tell::Tally;
 use crate::context::Context;
+use crate::digest;
 use crate::error::{Doing, Error};
+use crate::pages;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::names::{CONTROLLER, OWN_DELETION_POLICY, SWEPT, TEMPORARY};
-use borgherd_api::retention::Snapshot;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use tracing::info;
 
 /// What matters of a content.
@@ -57,27 +57,57 @@ impl Content {
     }
 }
 
-/// All contents of the cluster, by what they hold in the storage.
+/// What has to be known of all contents of the cluster, in little memory: who names which snapshot of the storage, as hashes of driver
+/// and handle with all names in one text; whole are only those that may have to be set back.
+#[derive(Default)]
 pub(super) struct Contents {
-    all: Vec<Content>,
-    by_handle: HashMap<(String, String), Vec<usize>>,
+    named: Vec<Named>,
+    names: String,
+    /// Borgherd's, at `Delete`.
+    at_delete: Vec<Content>,
+}
+
+/// One content that has a handle. Its name is `names[from..to]`.
+struct Named {
+    handle: u64,
+    from: usize,
+    to: usize,
+    is_temporary: bool,
+}
+
+/// Another content of the same handle.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Other<'a> {
+    pub(super) name: &'a str,
+    /// Made for one Backup or Restore only.
+    pub(super) is_temporary: bool,
 }
 
 impl Contents {
-    fn new(all: Vec<Content>) -> Self {
-        let mut by_handle: HashMap<_, Vec<usize>> = HashMap::new();
-        for (place, content) in all.iter().enumerate() {
-            if let Some(handle) = &content.handle {
-                by_handle.entry(handle.clone()).or_default().push(place);
-            }
+    fn add(&mut self, content: Content) {
+        if let Some(handle) = &content.handle {
+            let from = self.names.len();
+            self.names.push_str(&content.name);
+            self.named.push(Named { handle: digest::of(handle), from, to: self.names.len(), is_temporary: content.is_temporary });
         }
-        Self { all, by_handle }
+        if content.is_kept && content.deletes && !content.leaving {
+            self.at_delete.push(content);
+        }
+    }
+
+    fn complete(mut self) -> Self {
+        self.named.sort_unstable_by_key(|named| named.handle);
+        self
     }
 
     /// Another content that names the same snapshot of the storage.
-    pub(super) fn other(&self, content: &Content) -> Option<&Content> {
-        let same = self.by_handle.get(content.handle.as_ref()?)?;
-        same.iter().filter_map(|place| self.all.get(*place)).find(|other| other.name != content.name)
+    pub(super) fn other(&self, content: &Content) -> Option<Other<'_>> {
+        let handle = digest::of(content.handle.as_ref()?);
+        let first = self.named.partition_point(|named| named.handle < handle);
+        let same = self.named.iter().skip(first).take_while(|named| named.handle == handle);
+        let mut same =
+            same.filter_map(|named| Some(Other { name: self.names.get(named.from..named.to)?, is_temporary: named.is_temporary }));
+        same.find(|other| other.name != content.name)
     }
 }
 
@@ -87,8 +117,9 @@ fn api(client: &Client) -> Api<VolumeSnapshotContent> {
 
 /// All there are.
 pub(super) async fn all(client: &Client) -> Result<Contents, Error> {
-    let all = pages(&api(client), ListParams::default(), |object| Some(Content::read(object))).await;
-    Ok(Contents::new(all.doing("listing contents")?))
+    let mut all = Contents::default();
+    pages::each(&api(client), ListParams::default(), |object| all.add(Content::read(&object))).await.doing("listing contents")?;
+    Ok(all.complete())
 }
 
 /// One as it is now.
@@ -116,11 +147,9 @@ async fn write(client: &Client, content: &Content, annotations: Value, policy: &
     Ok(Content::read(&api(client).patch(&content.name, &params, &patch).await?))
 }
 
-/// Sets to `Retain` what is at `Delete` and should not be: no verdict of `going` is about its snapshot, and none was carried out.
-pub(super) async fn take_back(ctx: &Context, contents: &Contents, going: &[&Snapshot], told: &mut Tally<'_>) {
-    let is_going = |content: &Content| going.iter().any(|snapshot| snapshot.uid == content.of.2);
-    let wrong = contents.all.iter().filter(|content| content.is_kept && content.deletes && !content.leaving && !is_going(content));
-    for content in wrong {
+/// Sets to `Retain` what is at `Delete` and should not be: no verdict of `due` is about its snapshot, and none was carried out.
+pub(super) async fn take_back(ctx: &Context, contents: &Contents, due: &Due, told: &mut Tally<'_>) {
+    for content in contents.at_delete.iter().filter(|content| !due.has(&content.of.0, &content.of.2)) {
         match take_one_back(&ctx.client, content).await {
             Ok(false) => {}
             Ok(true) => info!(

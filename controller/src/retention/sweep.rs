@@ -3,16 +3,16 @@
 //! Whatever was not deleted after all keeps its content.
 
 use super::content::{self, Contents};
-use super::observe;
+use super::due::Due;
 use super::tell::Tally;
+use super::{judge, observe};
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::retention::Snapshot;
+use borgherd_api::retention::{Fate, Snapshot};
 use kube::Client;
 use kube::api::{Api, DeleteParams, Preconditions};
-use std::collections::{HashMap, HashSet};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 #[cfg(test)]
 mod tests;
@@ -46,35 +46,44 @@ impl Poison {
     }
 }
 
-/// Sweeps all of `going`, one after the other; how many went.
-pub(super) async fn all(ctx: &Context, going: &[&Snapshot], contents: &Contents, told: &mut Tally<'_>) -> usize {
+/// Sweeps what is `due`, one after the other; how many went.
+pub(super) async fn all(ctx: &Context, due: &Due, contents: &Contents, told: &mut Tally<'_>) -> usize {
     let mut swept = 0;
-    let mut sources: HashMap<&str, HashSet<String>> = HashMap::new();
-    for snapshot in going {
-        if !sources.contains_key(snapshot.namespace.as_str()) {
-            match observe::sources(ctx, &snapshot.namespace).await {
-                Ok(found) => drop(sources.insert(&snapshot.namespace, found)),
-                Err(error) => {
-                    told.poison(ctx, snapshot, &error.into()).await;
-                    continue;
-                }
+    for namespace in due.namespaces() {
+        match of_namespace(ctx, namespace, due, contents, told).await {
+            Ok(gone) => swept += gone,
+            Err(error) => {
+                ctx.metrics.retention_failed("Api");
+                warn!(namespace, %error, "could not sweep a namespace; the next look tries again");
             }
         }
-        if sources.get(snapshot.namespace.as_str()).is_some_and(|names| names.contains(&snapshot.name)) {
-            debug!(namespace = snapshot.namespace, name = snapshot.name, "a PVC is being made from it; it goes later");
+    }
+    swept
+}
+
+/// Of one namespace, judged anew.
+async fn of_namespace(ctx: &Context, namespace: &str, due: &Due, contents: &Contents, told: &mut Tally<'_>) -> Result<usize, Error> {
+    let snapshots = observe::snapshots(ctx, namespace).await?;
+    let sources = observe::sources(ctx, namespace).await?;
+    let verdicts = judge(ctx, &snapshots);
+    let going = verdicts.iter().flatten().filter(|verdict| verdict.fate == Fate::Sweep).map(|verdict| verdict.snapshot);
+    let mut swept = 0;
+    for snapshot in going.filter(|snapshot| due.has(namespace, &snapshot.uid)) {
+        if sources.contains(&snapshot.name) {
+            debug!(namespace, name = snapshot.name, "a PVC is being made from it; it goes later");
             continue;
         }
         match one(&ctx.client, snapshot, contents).await {
             Ok(false) => {}
             Ok(true) => {
                 swept += 1;
-                info!(namespace = snapshot.namespace, pvc = snapshot.pvc, name = snapshot.name, "swept");
+                info!(namespace, pvc = snapshot.pvc, name = snapshot.name, "swept");
                 ctx.metrics.retention_did("swept");
             }
             Err(poison) => told.poison(ctx, snapshot, &poison).await,
         }
     }
-    swept
+    Ok(swept)
 }
 
 /// Whether it was deleted; `false`: it is not what was judged any more, or is being cloned, and the next look judges it again.
@@ -86,7 +95,7 @@ async fn one(client: &Client, snapshot: &Snapshot, contents: &Contents) -> Resul
     };
     match contents.other(&bound) {
         Some(other) if other.is_temporary => return Ok(false),
-        Some(other) => return Err(Poison::SharedHandle(other.name.clone())),
+        Some(other) => return Err(Poison::SharedHandle(other.name.to_owned())),
         None => {}
     }
     let gone = match content::let_go(client, &bound).await {

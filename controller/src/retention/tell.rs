@@ -1,19 +1,24 @@
 //! Telling people what they have to look at: an Event for each new wording, a count for each failure.
 
-use super::Held;
 use super::content::Content;
 use super::sweep::Poison;
 use crate::context::Context;
 use crate::error::Error;
 use crate::events;
 use borgherd_api::names::ACKNOWLEDGE;
-use borgherd_api::retention::{Snapshot, Verdict, Why};
+use borgherd_api::retention::{Hold, Snapshot, Verdict, Why};
 use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::HashMap;
 use tracing::warn;
 
 /// A deletion that takes longer than this is held by something.
 const STUCK: chrono::Duration = chrono::Duration::minutes(10);
+
+/// A sweep that waits, of a PVC (namespace, name) or (`None`) over the cluster.
+pub(super) struct Held {
+    pub(super) pvc: Option<(String, String)>,
+    pub(super) hold: Hold,
+}
 
 /// What was told at the last look, by kind, namespace, name and reason.
 #[derive(Default)]
@@ -33,6 +38,13 @@ impl<'a> Tally<'a> {
     pub(super) fn new(memory: &'a mut Memory) -> Self {
         let before = std::mem::take(&mut memory.told);
         Self { memory, before }
+    }
+
+    /// The look did not get to its end: what it would have told again is not forgotten.
+    pub(super) fn break_off(&mut self) {
+        for (key, note) in self.before.drain() {
+            self.memory.told.entry(key).or_insert(note);
+        }
     }
 
     async fn warn(&mut self, ctx: &Context, about: ObjectReference, reason: &'static str, note: String) {

@@ -1,15 +1,15 @@
-//! Figures of the controller with many objects: memory, and the time from its start until all is decided.
+//! Figures of the controller with many objects: memory, the time from its start until all is decided, and until retention has looked at all.
 //!
-//! Creates PVCs (bound, annotated, of no driver) and snapshots through the API server, starts the controller given as a process of its
+//! Creates PVCs (bound, annotated, of no driver) and retained snapshots, each with a content that has a handle and their identity, through the API server, starts the controller given as a process of its
 //! own, reads its log and `/proc`. For an empty cluster whose kube-controller-manager and snapshot-controller are stopped (`hack/bench` does that):
 //! else they would look for the volumes behind these PVCs. Prints one JSON object.
 
 use anyhow::{Context, Result, bail};
+use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use clap::Parser;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::process::Stdio;
@@ -42,10 +42,14 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     let client = Client::try_default().await?;
     create(&client, &args).await?;
-    let (decided, resident, peak) = measure(&args).await?;
+    let Figures { decided, looked, resident, peak } = measure(&args).await?;
+    let snapshots = args.pvcs * args.snapshots;
     println!(
         "{}",
-        json!({"pvcs": args.pvcs, "snapshots": args.pvcs * args.snapshots, "decided_seconds": decided, "resident_mib": resident, "peak_mib": peak})
+        json!({
+            "pvcs": args.pvcs, "snapshots": snapshots, "decided_seconds": decided, "looked_seconds": looked,
+            "resident_mib": resident, "peak_mib": peak,
+        })
     );
     Ok(())
 }
@@ -78,33 +82,75 @@ async fn pvc(client: &Client, i: usize, snapshots: usize) -> Result<()> {
     let (namespace, name) = (namespace(i), format!("data-{i:05}"));
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     let claim = json!({
-        "metadata": {"name": name, "annotations": {"borgherd.dev/schedule": "H H * * *", "borgherd.dev/time-zone": "Europe/Berlin"}, "labels": {"app": name}},
+        "metadata": {
+            "name": name, "labels": {"app": name},
+            "annotations": {"borgherd.dev/schedule": "H H * * *", "borgherd.dev/time-zone": "Europe/Berlin", "borgherd.dev/keep": "daily=7"},
+        },
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "none", "volumeName": format!("pv-{i}")},
     });
     put(&claims, &serde_json::from_value(claim)?).await?;
     let bound = json!({"status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}});
     claims.patch_status(&name, &PatchParams::default(), &Patch::Merge(bound)).await?;
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshot"));
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &kind);
     for n in 0..snapshots {
-        let mut object =
-            DynamicObject::new(&format!("{name}-{n}"), &kind).data(json!({"spec": {"source": {"persistentVolumeClaimName": name}}}));
-        object.metadata.labels = Some(
-            [("borgherd.dev/pvc", name.as_str()), ("borgherd.dev/type", "scheduled")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-        );
-        let scheduled = format!("2026-11-{:02}T03:00:00Z", n + 1);
-        object.metadata.annotations = Some(
-            [("borgherd.dev/pvc-name", name.clone()), ("borgherd.dev/scheduled-time", scheduled.clone()), ("borgherd.dev/cut", scheduled)]
-                .map(|(k, v)| (k.to_owned(), v))
-                .into(),
-        );
-        put(&api, &object).await?;
+        snapshot(client, i, n).await?;
     }
     Ok(())
 }
 
-/// Seconds until all was decided; MiB resident after that, and at the peak.
-async fn measure(args: &Args) -> Result<(f64, f64, f64)> {
+/// The `n`th daily snapshot of a PVC as it is when it has its labels and is kept: a look at it changes nothing.
+async fn snapshot(client: &Client, i: usize, n: usize) -> Result<()> {
+    let (namespace, pvc) = (namespace(i), format!("data-{i:05}"));
+    let (name, day) = (format!("{pvc}-4fd87769-202611{:02}030000", n + 1), format!("2026-11-{:02}", n + 1));
+    let at = format!("{day}T03:00:00Z");
+    let facts = json!({
+        "clusterUid": "3a9c1a52-6a0b-4f5e-9d3f-2f7c8a1b0c4d", "backupUid": "b1946ac9-2e5f-4f43-9d3a-1c2b3d4e5f60",
+        "pvcUid": "0cc175b9-c0f1-4b6a-831c-399e26977266", "size": "1Gi", "storageClass": "none", "accessModes": ["ReadWriteOnce"],
+        "labels": {"app": pvc}, "snapshot": name,
+    });
+    let labels = json!({
+        "borgherd.dev/pvc": pvc, "borgherd.dev/type": "scheduled", "borgherd.dev/retain": "tiers", "borgherd.dev/daily": day,
+    });
+    let mut annotations = json!({
+        "borgherd.dev/pvc-name": pvc, "borgherd.dev/pvc-uid": "0cc175b9-c0f1-4b6a-831c-399e26977266", "borgherd.dev/scheduled-time": at,
+        "borgherd.dev/cut": at, "borgherd.dev/tiers-at-birth": "daily", "borgherd.dev/keep": "daily=7",
+        "borgherd.dev/time-zone": "Europe/Berlin", "borgherd.dev/volume": facts.to_string(),
+        "borgherd.dev/owner": format!("Backup/{namespace}/{pvc}-4fd87769-202611{:02}030000", n + 1),
+    });
+    let api: Api<VolumeSnapshot> = Api::namespaced(client.clone(), &namespace);
+    let object = json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot",
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+        "spec": {"source": {"persistentVolumeClaimName": pvc}, "volumeSnapshotClassName": "none"},
+    });
+    put(&api, &serde_json::from_value(object)?).await?;
+    let uid = api.get_metadata(&name).await?.metadata.uid.context("no UID")?;
+    let content = format!("snapcontent-{uid}");
+    let status = json!({"status": {
+        "readyToUse": true, "boundVolumeSnapshotContentName": content, "creationTime": at, "restoreSize": "1Gi",
+    }});
+    api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    annotations["borgherd.dev/own-deletion-policy"] = json!("Delete");
+    let object = json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent",
+        "metadata": {"name": content, "labels": labels, "annotations": annotations},
+        "spec": {
+            "deletionPolicy": "Retain", "driver": "none.example.org", "source": {"snapshotHandle": format!("snapshot-{uid}")},
+            "volumeSnapshotClassName": "none",
+            "volumeSnapshotRef": {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "namespace": namespace, "name": name, "uid": uid},
+        },
+    });
+    put(&Api::<VolumeSnapshotContent>::all(client.clone()), &serde_json::from_value(object)?).await
+}
+
+/// What one start of the controller showed. Seconds are from its start, MiB are resident.
+struct Figures {
+    decided: f64,
+    looked: f64,
+    resident: f64,
+    peak: f64,
+}
+
+async fn measure(args: &Args) -> Result<Figures> {
     let began = Instant::now();
     let mut child = Command::new(&args.controller)
         .args(["--holder-image", "none", "--identity", "scale", "--metrics-address", "127.0.0.1:9199", "--log-format", "json"])
@@ -116,23 +162,36 @@ async fn measure(args: &Args) -> Result<(f64, f64, f64)> {
         .with_context(|| format!("starting {}", args.controller.display()))?;
     let pid = child.id().context("the controller ended at once")?;
     let mut lines = BufReader::new(child.stderr.take().context("its output")?).lines();
-    let decided = async {
+    let all_done = async {
+        let (mut decided, mut looked) = (None, None);
         while let Some(line) = lines.next_line().await? {
             let event: Value = serde_json::from_str(&line).unwrap_or_default();
-            if event.to_string().contains("all decided") {
-                return Ok(began.elapsed().as_secs_f64());
+            let seconds = began.elapsed().as_secs_f64();
+            match event["message"].as_str() {
+                Some("all decided") => decided = Some(seconds),
+                Some("looked at all snapshots") => {
+                    let seen = event["snapshots"].as_u64();
+                    let there = u64::try_from(args.pvcs * args.snapshots)?;
+                    anyhow::ensure!(seen == Some(there), "retention saw {seen:?} of {there} snapshots");
+                    looked = Some(seconds);
+                }
+                Some(_) | None => {}
+            }
+            if let (Some(decided), Some(looked)) = (decided, looked) {
+                return Ok((decided, looked));
             }
         }
-        bail!("the controller ended before it had decided")
+        bail!("the controller ended before it had decided and looked")
     };
-    let seconds = tokio::time::timeout(Duration::from_secs(args.patience), decided).await.context("not all was decided in time")??;
+    let done = tokio::time::timeout(Duration::from_secs(args.patience), all_done).await;
+    let (decided, looked) = done.context("not all was done in time")??;
     let status = tokio::fs::read_to_string(format!("/proc/{pid}/status")).await?;
     let mib = |key: &str| -> Result<f64> {
         let line = status.lines().find(|l| l.starts_with(key)).context("no such line in /proc")?;
         let kib: f64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
         Ok((kib / 102.4).round() / 10.0)
     };
-    let figures = (seconds, mib("VmRSS:")?, mib("VmHWM:")?);
+    let figures = Figures { decided, looked, resident: mib("VmRSS:")?, peak: mib("VmHWM:")? };
     child.kill().await?;
     Ok(figures)
 }

@@ -3,7 +3,9 @@
 mod alone;
 mod archive_restore;
 mod command_line;
+mod database;
 mod failures;
+mod maintenance;
 mod quiesce;
 mod restores;
 mod retention;

@@ -1,9 +1,9 @@
 //! The order of hooks, what is written down, and what comes next.
 
 use super::hooks;
-use crate::crd::{ActionResult, QuiescePhase, QuiesceStatus, Release};
+use crate::crd::{ActionResult, QuiescePhase, QuiesceStatus, Release, StepKind};
 use crate::hooks::plan::{Next, Seen, backoff, is_sound, next};
-use crate::hooks::resolve::{Found, Placed, order, resolve};
+use crate::hooks::resolve::{Dumped, Found, Placed, deadline, order, resolve};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn written() -> QuiesceStatus {
     let found = vec![Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true }];
     let place = |(group, hook)| Placed { hook, group, pre: found.clone(), post: found.clone() };
     let placed: Vec<Placed> = order(&[list]).into_iter().map(place).collect();
-    resolve("backup", &placed, Duration::from_mins(1), at(0))
+    resolve("backup", &[], &placed, Duration::from_mins(1), at(0))
 }
 
 fn begin(status: &mut QuiesceStatus, group: u32, result: Option<ActionResult>) {
@@ -126,4 +126,57 @@ fn limits_and_deletion_end_a_freeze_whatever_is_cut() {
 #[test]
 fn retries_come_later_and_later() {
     assert_eq!([1, 2, 3, 7, 8, 100].map(|attempt| backoff(attempt).num_seconds()), [1, 2, 4, 60, 60, 60]);
+}
+
+/// A database before one hook with pre and post.
+fn dumped() -> QuiesceStatus {
+    let preset = crate::database::parse("- postgres: {in: pod/x, file: /data/dump.sql.gz, timeout: 10m}").unwrap().remove(0);
+    let at_pod = Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true };
+    let list = hooks("- {pre: {in: pod/x, command: [a]}, post: {command: [a2]}, onError: Continue}");
+    let place = |(group, hook)| Placed { hook, group, pre: vec![at_pod.clone()], post: vec![at_pod.clone()] };
+    let placed: Vec<Placed> = order(&[list]).into_iter().map(place).collect();
+    resolve("backup", &[Dumped { preset, at: at_pod.clone() }], &placed, Duration::from_mins(1), at(0))
+}
+
+#[test]
+fn databases_are_looked_at_then_dumped_and_only_then_something_is_held() {
+    let mut status = dumped();
+    assert_eq!(status.deadline, at(60 + 600 + 30 + 60 + 5));
+    let told: Vec<_> = status.hooks.iter().map(|h| (h.group, h.kind, h.pre[0].command[0].as_str())).collect();
+    assert_eq!(told, [(1, StepKind::Check, "check"), (2, StepKind::Dump, "dump"), (3, StepKind::Hook, "a")]);
+    assert_ne!(status.hooks[0].pre[0].token, status.hooks[1].pre[0].token);
+    for group in [1, 2] {
+        assert_eq!(next(&status, seen(0)), Next::Begin(group));
+        begin(&mut status, group, Some(ActionResult::Succeeded));
+    }
+    assert_eq!((next(&status, seen(3)), status.is_holding(), status.debts()), (Next::Begin(3), false, 0));
+    assert_eq!(deadline(&status.hooks, Duration::from_mins(1), at(3)), at(3 + 30 + 60 + 5), "the dump's time is over");
+    begin(&mut status, 3, Some(ActionResult::Succeeded));
+    assert_eq!((next(&status, seen(4)), status.is_holding(), status.debts()), (Next::Hold, true, 1));
+    assert!(!status.fails(), "a late cut does not void where hooks may fail and the dumps are there");
+}
+
+#[test]
+fn a_failed_look_or_dump_stops_all_that_follows() {
+    for group in [1, 2] {
+        let mut status = dumped();
+        begin(&mut status, 1, Some(ActionResult::Succeeded));
+        begin(&mut status, group, Some(ActionResult::Failed));
+        assert_eq!((next(&status, seen(2)), status.fails()), (Next::Release(Release::HookFailed), true), "{group}");
+        status.phase = QuiescePhase::Thawing;
+        assert_eq!(next(&status, seen(2)), Next::Finish, "nothing was held");
+        begin(&mut status, group, None);
+        status.phase = QuiescePhase::Freezing;
+        assert_eq!((next(&status, seen(2)), status.fails()), (Next::Release(Release::Interrupted), true), "{group}");
+    }
+}
+
+#[test]
+fn dumps_alone_hold_nothing() {
+    let mut status = dumped();
+    status.hooks.retain(|hook| !hook.kind.is_hook());
+    for group in [1, 2] {
+        begin(&mut status, group, Some(ActionResult::Succeeded));
+    }
+    assert_eq!((next(&status, seen(3)), status.holds()), (Next::Finish, false));
 }

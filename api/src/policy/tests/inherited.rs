@@ -1,7 +1,7 @@
 //! Who wins, what empty means, and what is unknown.
 
 use super::{annotations, ours};
-use crate::policy::{Annotations, ArchiveWhen, Key, Origin, Problem, RESERVED, merge, resolve, unknown};
+use crate::policy::{Annotations, ArchiveWhen, Key, Origin, Problem, merge, resolve, unknown};
 
 #[test]
 fn the_nearest_wins_and_empty_switches_off() {
@@ -104,17 +104,12 @@ fn a_typo_is_told_with_what_was_meant() {
 }
 
 #[test]
-fn what_is_known_reserved_or_our_own_is_no_typo() {
+fn what_is_known_or_our_own_is_no_typo() {
     let known = Key::ALL.map(|key| (key.name(), "x"));
-    let reserved = RESERVED.map(|name| (name, "x"));
     let own = ["pvc-uid", "cut", "temporary", "scheduled-time"].map(|name| (name, "x"));
-    for pairs in [&known[..], &reserved, &own] {
+    for pairs in [&known[..], &own] {
         assert_eq!(unknown(&ours(pairs), Origin::Pvc), []);
     }
-    // And reserved ones change nothing, whatever is in them.
-    let merged =
-        merge(&ours(&[("schedule", "@daily"), ("archive-keep", "nonsense"), ("database", "[")]), &Annotations::new(), &Annotations::new());
-    assert!(resolve("shop", "db", &merged).is_ok());
 }
 
 #[test]

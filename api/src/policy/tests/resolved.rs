@@ -1,7 +1,7 @@
 //! Each value, right and wrong.
 
 use super::{ours, policy, wrong};
-use crate::policy::{Annotations, ArchiveWhen, merge, resolve};
+use crate::policy::{Annotations, ArchiveWhen, Keep, merge, resolve};
 use crate::schedule::Schedule;
 use chrono_tz::Tz;
 
@@ -28,6 +28,7 @@ fn everything_written_arrives() {
         ("compression", "auto,zstd,6"),
         ("files-cache", "mtime,size"),
         ("suspend", "true"),
+        ("archive-keep", "daily=7"),
         ("group", "shop"),
         ("hooks", "- pre: {in: pod/db-0, command: [sync]}"),
     ])
@@ -42,6 +43,7 @@ fn everything_written_arrives() {
     assert_eq!(policy.compression.as_deref(), Some("auto,zstd,6"));
     assert_eq!(policy.files_cache.as_deref(), Some("mtime,size"));
     assert!(policy.suspend);
+    assert_eq!(policy.archive_keep, Keep::parse("daily=7").ok());
     assert_eq!(policy.group.as_deref(), Some("shop"));
     assert_eq!(policy.hooks.len(), 1);
 }

@@ -1,7 +1,7 @@
 //! The breaker.
 
 use super::{at, carry_out, judge, keep, snapshot};
-use crate::retention::{Fate, Field, Retain, Snapshot, Verdict, hold, hold_all};
+use crate::retention::{Fate, Field, Hold, Retain, Snapshot, Total, Verdict, hold};
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 
@@ -81,18 +81,39 @@ fn a_token_allows_what_was_marked_by_then_and_nothing_else() {
     assert!(hold(&mut later(&all, 2), &token).is_some());
 }
 
+/// The hold over all of `verdicts`, and how many go all the same.
+fn total(verdicts: &[Verdict<'_>], most: usize, allowed: &str) -> (Option<Hold>, usize) {
+    let mut total = Total::new(allowed);
+    let going: Vec<bool> = verdicts.iter().filter(|verdict| verdict.fate == Fate::Sweep).map(|verdict| total.count(verdict)).collect();
+    let hold = total.hold(most);
+    let goes = going.iter().filter(|is_allowed| **is_allowed || hold.is_none()).count();
+    (hold, goes)
+}
+
 #[test]
 fn over_the_cluster_a_number_may_go() {
     let (one, other) = (due("one", 6), due("other", 7));
-    for (most, goes) in [(7, 7), (6, 0)] {
-        let mut all = vec![later(&one, 6), later(&other, 7)];
-        let held = hold_all(&mut all, most, "");
-        assert_eq!(all.iter().map(|verdicts| swept(verdicts)).sum::<usize>(), goes);
-        assert_eq!(held.is_some(), goes == 0);
-        if let Some(held) = held {
-            let mut all = vec![later(&one, 6), later(&other, 7)];
-            assert_eq!(hold_all(&mut all, most, &held.token.to_string()), None);
-            assert_eq!(all.iter().map(|verdicts| swept(verdicts)).sum::<usize>(), 7);
+    let all: Vec<_> = later(&one, 6).into_iter().chain(later(&other, 7)).collect();
+    assert_eq!(total(&all, 7, ""), (None, 7));
+    let (held, goes) = total(&all, 6, "");
+    let held = held.unwrap();
+    assert_eq!((held.held, held.of, goes), (7, 6, 0));
+    let token = held.token.to_string();
+    assert_eq!(total(&all, 6, &token), (None, 7));
+    assert_eq!(total(&all, 6, &format!("{token}0")).1, 0);
+}
+
+#[test]
+fn over_the_cluster_a_token_does_not_allow_what_is_marked_later() {
+    let (one, mut other) = (due("one", 6), due("other", 7));
+    let token = total(&later(&one, 6), 0, "").0.unwrap().token.to_string();
+    for snapshot in &mut other {
+        if snapshot.get(Field::MarkedAt).is_some() {
+            snapshot.apply([(Field::MarkedAt, Some((now() + Duration::seconds(1)).to_rfc3339()))]);
         }
     }
+    let all: Vec<_> = later(&one, 6).into_iter().chain(later(&other, 7)).collect();
+    let (held, goes) = total(&all, 2, &token);
+    assert_eq!((held.map(|held| held.held), goes), (Some(3), 4), "the three marked later wait, the four allowed go");
+    assert_eq!(total(&all, 3, &token), (None, 7));
 }

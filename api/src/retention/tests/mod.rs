@@ -1,6 +1,7 @@
 //! Tests of retention.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod archives;
 mod held;
 mod judged;
 mod periods;

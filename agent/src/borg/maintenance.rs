@@ -1,0 +1,141 @@
+//! Keeping a repository in order: archives that no tier holds are deleted, what nothing uses is freed.
+//!
+//! Invariants: nothing is deleted without the repository's id being the expected one, from anything but a complete listing, and by
+//! anything but whole names. Borg lists only while nobody writes and deletes only while it holds the lock alone; so a checkpoint that was
+//! listed is of a run that is dead.
+
+use super::answer::{self, Archives, Usage};
+use super::argv;
+use super::execute::Execution;
+use super::launch::Access;
+use super::outcome::{self, Failure, Outcome, Work};
+use borgherd_api::Reason;
+use borgherd_api::crd::{CompactOptions, ListOptions, PruneOptions, PruneResult, RunPhase};
+use borgherd_api::names;
+use borgherd_api::policy::Keep;
+use borgherd_api::retention::{Accepted, Archive, ArchivePlan, ArchiveRule, Stop, foreign_token, plan_archives, prune_token};
+
+/// Archives that one call deletes: what is done is done when a later call fails, and a command line has bounds.
+const AT_ONCE: usize = 50;
+
+impl Execution<'_> {
+    /// Deletes what no tier of the subject's policy holds.
+    pub(super) async fn prune(&mut self, options: &PruneOptions) -> Result<RunPhase, Failure> {
+        let PruneOptions { keep, cluster_uid, incomplete, in_use, accepted } = options;
+        let invalid = |detail: String| outcome::failure(Reason::Invalid, &self.target, &detail);
+        let keep = Keep::parse(keep).map_err(|error| invalid(format!("archive-keep '{keep}' {error}")))?;
+        let zone = &self.job.spec.time_zone;
+        let zone = zone.parse().map_err(|_| invalid(format!("'{zone}' is no IANA time zone")))?;
+        self.expects_an_id()?;
+        let archives = self.all_archives().await?;
+        let (incomplete, in_use) = (incomplete.iter().copied().collect(), in_use.iter().cloned().collect());
+        let accepted = Accepted::parse(accepted);
+        let rule = ArchiveRule { keep, zone, cluster: cluster_uid, incomplete: &incomplete, in_use: &in_use, accepted: &accepted };
+        let subject = &self.job.spec.subject;
+        let plan = plan_archives(&subject.namespace, &subject.pvc, &archives, &rule);
+        if let Some(stop) = &plan.stop {
+            return Err(self.stopped(stop));
+        }
+        let unused_bytes = self.delete(&plan).await?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let deleted = plan.deleted().len();
+        let (unused_bytes, repository_bytes) = unused_bytes;
+        self.report.prune =
+            Some(PruneResult { kept: count(archives.len() - deleted), deleted: count(deleted), unused_bytes, repository_bytes });
+        Ok(RunPhase::Succeeded)
+    }
+
+    /// Carries a plan out. Bytes that nothing uses any more, and that are used; both 0 where there was nothing to do.
+    async fn delete(&mut self, plan: &ArchivePlan<'_>) -> Result<(u64, u64), Failure> {
+        let names = plan.deleted();
+        if names.is_empty() {
+            return Ok((0, 0));
+        }
+        let before = self.used_bytes().await?;
+        for (archive, why) in plan.verdicts.iter().filter(|(_, why)| why.deletes()) {
+            tracing::info!(archive = archive.name, %why, "deleting an archive");
+        }
+        for names in names.chunks(AT_ONCE) {
+            let [first, more @ ..] = names else { continue };
+            let call = self.call(Access::Repository, argv::delete(&self.job.spec.repository, first, more));
+            let (outcome, _) = self.run(&call, Work::Repository).await?;
+            if outcome != Outcome::Done {
+                return Err(self.failure(outcome));
+            }
+        }
+        let after = self.used_bytes().await?;
+        Ok((before.saturating_sub(after), after))
+    }
+
+    /// Frees what nothing uses.
+    pub(super) async fn compact(&mut self, options: &CompactOptions) -> Result<RunPhase, Failure> {
+        self.expects_an_id()?;
+        self.meet().await?;
+        let call = self.call(Access::Repository, argv::compact(&self.job.spec.repository, options));
+        let (outcome, _) = self.run(&call, Work::Repository).await?;
+        if outcome == Outcome::Done { Ok(RunPhase::Succeeded) } else { Err(self.failure(outcome)) }
+    }
+
+    fn expects_an_id(&self) -> Result<(), Failure> {
+        let missing = || outcome::failure(Reason::Invalid, &self.target, "it names no id of the repository");
+        self.guard.expected().map(|_| ()).ok_or_else(missing)
+    }
+
+    /// Asks the repository for its id: `borg compact` reads no manifest, and so would not stop at another one.
+    async fn meet(&mut self) -> Result<(), Failure> {
+        let subject = &self.job.spec.subject;
+        let prefix = names::archive_prefix(&subject.namespace, &subject.pvc);
+        let newest = argv::list(&self.job.spec.repository, &prefix, &ListOptions { last: Some(1) });
+        let answer: Archives = self.ask(&self.call(Access::Repository, newest)).await?;
+        self.admit(&answer.repository.id)
+    }
+
+    /// Everything whose name begins as the subject's archives do.
+    async fn all_archives(&mut self) -> Result<Vec<Archive>, Failure> {
+        let subject = &self.job.spec.subject;
+        let prefix = names::archive_prefix(&subject.namespace, &subject.pvc);
+        let call = self.call(Access::Repository, argv::list_all(&self.job.spec.repository, &prefix));
+        let answer: Archives = self.ask(&call).await?;
+        self.admit(&answer.repository.id)?;
+        let archive =
+            |found: answer::Archive| Archive { cluster: answer::facts(&found.comment).map(|facts| facts.cluster_uid), name: found.name };
+        Ok(answer.archives.into_iter().map(archive).collect())
+    }
+
+    async fn used_bytes(&mut self) -> Result<u64, Failure> {
+        let call = self.call(Access::Repository, argv::repository_info(&self.job.spec.repository));
+        let usage: Usage = self.ask(&call).await?;
+        self.admit(&usage.repository.id)?;
+        Ok(usage.cache.stats.unique_csize)
+    }
+
+    fn admit(&mut self, id: &str) -> Result<(), Failure> {
+        if !self.guard.admits(id) {
+            return Err(self.replaced(id, ""));
+        }
+        self.report.repository_id = Some(id.to_owned());
+        Ok(())
+    }
+
+    /// Nothing is deleted; what a person can do about it.
+    fn stopped(&self, stop: &Stop) -> Failure {
+        let (reason, detail) = match stop {
+            Stop::Foreign(uids) => {
+                let tokens: Vec<String> = uids.iter().map(|uid| foreign_token(uid)).collect();
+                (Reason::ForeignArchives, self.accept(&tokens.join(",")))
+            }
+            Stop::NewestIncomplete(cut) => (Reason::NewestIncomplete, format!("cut at {}", cut.to_rfc3339())),
+            Stop::NoneGood => (Reason::NoGoodArchive, String::new()),
+            Stop::TooMany { deleted, of, until } => {
+                (Reason::TooManyDeletions, format!("{deleted} of {of}; {}", self.accept(&prune_token(*until))))
+            }
+        };
+        outcome::failure(reason, &self.target, &detail)
+    }
+
+    /// How a person says so.
+    fn accept(&self, tokens: &str) -> String {
+        let subject = &self.job.spec.subject;
+        format!("borgherd accept -n {} {} {tokens}", subject.namespace, subject.pvc)
+    }
+}

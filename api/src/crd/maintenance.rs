@@ -1,0 +1,106 @@
+//! Keeping archives in order: what a run is told, what it reports, and where it stands in the Backup that it follows.
+
+use crate::Reason;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// For pruning the archives of the run's subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PruneOptions {
+    /// How many stay: `last=1,daily=7`.
+    #[schemars(length(min = 1, max = 256))]
+    pub keep: String,
+    /// UID of this cluster: archives of another one stop it.
+    #[schemars(length(min = 1, max = 63))]
+    pub cluster_uid: String,
+    /// Cuts of archives that lack files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
+    pub incomplete: Vec<DateTime<Utc>>,
+    /// Names of archives that a Restore is made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(max = 600)))]
+    pub in_use: Vec<String>,
+    /// What a person has accepted: the annotation `borgherd.dev/accept` of the PVC.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub accepted: String,
+}
+
+/// For `borg compact`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CompactOptions {
+    /// A segment is written anew where so many per cent of it are not used; absent: Borg's own default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub threshold: Option<u8>,
+}
+
+/// What pruning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PruneResult {
+    /// Archives that stay, others' included.
+    #[serde(default)]
+    pub kept: u32,
+    /// Archives that were deleted, rests of dead runs included.
+    #[serde(default)]
+    pub deleted: u32,
+    /// Bytes in the repository that only they used: what compacting may free.
+    #[serde(default)]
+    pub unused_bytes: u64,
+    /// Bytes of all archives of the repository, compressed and deduplicated.
+    #[serde(default)]
+    pub repository_bytes: u64,
+}
+
+/// Where the maintenance after an archive stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MaintenancePhase {
+    /// Archives are to be pruned; a try has failed, and another one follows.
+    #[default]
+    Pruning,
+    /// Pruned; the repository is to be compacted.
+    Compacting,
+    /// Nothing more will happen.
+    Done,
+    /// It did not go; the next archive tries again. `reason` says why.
+    Failed,
+    /// Nothing was deleted, and nothing will be until a person has looked at it. `reason` says why.
+    Stopped,
+}
+
+/// What was done about a PVC's archives after one was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Maintenance {
+    /// Where it stands.
+    #[serde(default)]
+    pub phase: MaintenancePhase,
+    /// Tries of this phase that have ended.
+    #[serde(default)]
+    pub attempt: u32,
+    /// The next try does not begin before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<DateTime<Utc>>,
+    /// When this was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<DateTime<Utc>>,
+    /// Why it stopped or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The same in a sentence that says what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub message: Option<String>,
+    /// What pruning did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<PruneResult>,
+    /// What was accepted when it stopped: something else there is looked at anew.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub accepted: String,
+}
