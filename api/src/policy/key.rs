@@ -42,7 +42,7 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Schedule,
         Self::ArchiveSchedule,
         Self::TimeZone,
