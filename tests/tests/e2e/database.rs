@@ -190,8 +190,8 @@ async fn fails(w: &World, app: &Running, words: &[&str]) -> Result<()> {
 
 /// No half file, and no process of a dump.
 async fn is_clean(app: &Running) -> Result<()> {
-    let look = "ls /data | grep part- ; ls -d /dev/shm/borgherd* /tmp/borgherd* 2>/dev/null; pgrep -x 'pg_dump|mariadb-dump|gzip'; \
-                pgrep -f borgherd- | while read p; do grep -c borgherd-watch /proc/$p/cmdline; done; true";
+    let look = "ls /data | grep part- ; ls -d /dev/shm/borgherd* /tmp/borgherd* 2>/dev/null; \
+                pgrep -r R,S,D,T -x 'pg_dump|mariadb-dump|gzip'; pgrep -r R,S,D,T -f '[b]orgherd-watch'; true";
     until_polled("nothing is left of the dump", DEADLINE, async || Ok(app.sh(look).await?.is_empty().then_some(()))).await
 }
 
