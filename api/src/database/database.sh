@@ -297,6 +297,13 @@ settle() { # FILE: its content is on the disk
 
 # ---- modes
 
+pack() { # OPTION: ends the client, too, where gzip fails: it may wait for a table and never notice
+  gzip $1 -c <"$work/pipe" >"$part" 2>"$work/packed"
+  code=$?
+  [ "$code" -eq 0 ] || kill -s TERM "$job" 2>/dev/null
+  exit "$code"
+}
+
 dump() { # ARGUMENT...
   begun=$(date +%s)
   check
@@ -304,10 +311,10 @@ dump() { # ARGUMENT...
   quick=''
   if gzip --rsyncable -c </dev/null >/dev/null 2>&1; then quick=--rsyncable; fi # what has not changed stays the same for Borg
   part=$file.part-$begun-$$
-  gzip $quick -c <"$work/pipe" >"$part" 2>"$work/packed" &
-  packer=$!
   "dump_$kind" "$@" </dev/null >"$work/pipe" 2>"$work/dumped" &
   job=$!
+  pack "$quick" &
+  packer=$!
   jobs="$job $packer"
   keep_watch TERM
   wait "$job"
