@@ -73,6 +73,8 @@ pub(crate) enum Action {
     Restore(Restore),
     /// See which snapshots stay and which go
     Retention(Retention),
+    /// Look at a database and its dump, dump it, restore it, open its client
+    Db(crate::db::args::Db),
     /// Print a completion script for a shell
     #[command(
         after_help = "Bash:  source <(borgherd completion bash)\nZsh:   source <(borgherd completion zsh)\nFish:  borgherd completion fish | source"
