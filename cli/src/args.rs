@@ -75,6 +75,8 @@ pub(crate) enum Action {
     Retention(Retention),
     /// Accept what keeps archives of a PVC from being pruned, by the token that the Event gives
     Accept(Accept),
+    /// Look at a database and its dump, dump it, restore it, open its client
+    Db(crate::db::args::Db),
     /// Print a completion script for a shell
     #[command(
         after_help = "Bash:  source <(borgherd completion bash)\nZsh:   source <(borgherd completion zsh)\nFish:  borgherd completion fish | source"

@@ -7,6 +7,7 @@ mod args;
 mod backup;
 mod completion;
 mod connect;
+mod db;
 mod duration;
 mod errors;
 mod follow;
@@ -70,7 +71,10 @@ fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(Exit::Failed, format!("cannot start: {e}")))?;
-    runtime.block_on(run_in_cluster(cli, screen))
+    let ended = runtime.block_on(run_in_cluster(cli, screen));
+    // who reads the terminal is not waited for
+    runtime.shutdown_background();
+    ended
 }
 
 async fn run_in_cluster(cli: Cli, screen: Screen) -> Result<(), Failure> {
@@ -91,6 +95,7 @@ async fn run_in_cluster(cli: Cli, screen: Screen) -> Result<(), Failure> {
         Action::Restore(args) => restore::run(&session, &args).await,
         Action::Retention(args::Retention { command: args::Retain::Preview(args) }) => retention::run(&session, &args).await,
         Action::Accept(args) => accept::run(&session, &args).await,
+        Action::Db(args) => db::run(&session, &args).await,
         Action::Completion(args) => completion::run(&args, screen),
     }
 }

@@ -96,9 +96,18 @@ impl Session {
     {
         let attempt = Attempt::new::<K>("list", namespace, None);
         match namespace {
-            Some(namespace) => self.collect(Api::namespaced(self.client.clone(), namespace), attempt).await,
-            None => self.collect(Api::all(self.client.clone()), attempt.everywhere()).await,
+            Some(namespace) => self.collect(Api::namespaced(self.client.clone(), namespace), attempt, &ListParams::default()).await,
+            None => self.collect(Api::all(self.client.clone()), attempt.everywhere(), &ListParams::default()).await,
         }
+    }
+
+    /// The objects of a namespace with these labels.
+    pub(crate) async fn select<K>(&self, namespace: &str, labels: &str) -> Result<Vec<K>, Failure>
+    where
+        K: Readable + Resource<Scope = NamespaceResourceScope>,
+    {
+        let attempt = Attempt::new::<K>("list", Some(namespace), None);
+        self.collect(Api::namespaced(self.client.clone(), namespace), attempt, &ListParams::default().labels(labels)).await
     }
 
     /// All objects of a kind without namespace.
@@ -106,11 +115,11 @@ impl Session {
     where
         K: Readable + Resource<Scope = ClusterResourceScope>,
     {
-        self.collect(Api::all(self.client.clone()), Attempt::new::<K>("list", None, None)).await
+        self.collect(Api::all(self.client.clone()), Attempt::new::<K>("list", None, None), &ListParams::default()).await
     }
 
-    async fn collect<K: Readable>(&self, api: Api<DeserializeGuard<K>>, attempt: Attempt) -> Result<Vec<K>, Failure> {
-        let all = self.ask(&attempt, api.list(&ListParams::default())).await?;
+    async fn collect<K: Readable>(&self, api: Api<DeserializeGuard<K>>, attempt: Attempt, which: &ListParams) -> Result<Vec<K>, Failure> {
+        let all = self.ask(&attempt, api.list(which)).await?;
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for DeserializeGuard(read) in all.items {
             read.map_or_else(|e| bad.push(e), |object| good.push(object));

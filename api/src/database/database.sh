@@ -203,21 +203,23 @@ enter() {
 leave() {
   code=$?
   trap '' TERM INT HUP
-  for job in ${jobs-}; do kill -s KILL "$job" 2>/dev/null; done
+  # waited for: a process that a signal ended must not become a child of process 1, which PostgreSQL would take for a crash of its own
+  for job in ${jobs-}; do kill -s KILL "$job" 2>/dev/null && wait "$job" 2>/dev/null; done
   if [ -n "$part" ]; then rm -f "$part"; fi
   if [ -n "$work" ]; then rm -rf "$work"; fi
   exit "$code"
 }
 
 # Clears up behind this process when it is killed so that it cannot do it itself. Once the folder is another's or gone there is nothing to do.
-keep_watch() {
+# Only the client has to be ended: gzip ends with it. pg_dump exits by itself when it is told to.
+keep_watch() { # SIGNAL
   # shellcheck disable=SC2016
   watch='while kill -0 "$1" 2>/dev/null; do sleep 1; done
     [ "$(cat "$2/holder" 2>/dev/null)" = "$3" ] || exit 0
-    rm -f "$4"; rm -rf "$2"; shift 4; kill -s KILL "$@" 2>/dev/null'
+    rm -f "$4"; rm -rf "$2"; shift 4; kill -s "$@" 2>/dev/null; exit 0'
   own=''
   if command -v setsid >/dev/null 2>&1; then own=setsid; fi
-  $own sh -c "$watch" borgherd-watch $$ "$work" "$(cat "$work/holder")" "$part" $jobs </dev/null >/dev/null 2>&1 &
+  $own sh -c "$watch" borgherd-watch $$ "$work" "$(cat "$work/holder")" "$part" "$1" "$job" </dev/null >/dev/null 2>&1 &
 }
 
 # ---- checks
@@ -295,6 +297,13 @@ settle() { # FILE: its content is on the disk
 
 # ---- modes
 
+pack() { # OPTION: ends the client, too, where gzip fails: it may wait for a table and never notice
+  gzip $1 -c <"$work/pipe" >"$part" 2>"$work/packed"
+  code=$?
+  [ "$code" -eq 0 ] || kill -s TERM "$job" 2>/dev/null
+  exit "$code"
+}
+
 dump() { # ARGUMENT...
   begun=$(date +%s)
   check
@@ -302,12 +311,12 @@ dump() { # ARGUMENT...
   quick=''
   if gzip --rsyncable -c </dev/null >/dev/null 2>&1; then quick=--rsyncable; fi # what has not changed stays the same for Borg
   part=$file.part-$begun-$$
-  gzip $quick -c <"$work/pipe" >"$part" 2>"$work/packed" &
-  packer=$!
   "dump_$kind" "$@" </dev/null >"$work/pipe" 2>"$work/dumped" &
   job=$!
+  pack "$quick" &
+  packer=$!
   jobs="$job $packer"
-  keep_watch
+  keep_watch TERM
   wait "$job"
   code=$?
   wait "$packer"
@@ -332,7 +341,7 @@ restore() {
   "load_$kind" <"$work/pipe" >"$work/loaded" 2>&1 &
   job=$!
   jobs="$job $unpacker"
-  keep_watch
+  keep_watch KILL
   wait "$job"
   code=$?
   wait "$unpacker"

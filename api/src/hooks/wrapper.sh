@@ -2,6 +2,8 @@
 #   pre  … WATCH POSTLIMIT COUNT POSTWORD{COUNT} WORD...   the command; a watchdog runs POSTWORD... after WATCH seconds
 #   post … WORD...                                         resumes; once it has succeeded, the same again does nothing
 # and by itself, each in a session of its own: run, timer, watchdog.
+# A process that outlives its parent becomes a child of process 1, and PostgreSQL there takes one that a signal ended for a crash of its own.
+# So timer and watchdog are never killed: they look once a second whether they are still wanted.
 # All it writes is below /dev/shm or /tmp: a frozen volume would hold it up. Exit 123: came after the thaw, 124: too long, 125: cannot.
 umask 077
 script=$1 mode=$2 token=$3 limit=$4 grace=$5
@@ -21,6 +23,26 @@ again() { # MODE ARG...: this script in another mode
   own sh -c 'eval "$1"' borgherd "$script" "$as" "$token" "$limit" "$grace" "$@"
 }
 
+uptime() { # whole seconds by a clock that is never set
+  { read -r up rest </proc/uptime; } 2>/dev/null && echo "${up%%.*}"
+}
+
+sleep_unless() { # SECONDS FILE...: until then; fails once one of FILE, or no folder, is there
+  for_seconds=$1 slept=0
+  shift
+  since=$(uptime)
+  while :; do
+    [ -d "$folder" ] || return 1
+    for file; do
+      [ ! -e "$file" ] || return 1
+    done
+    if [ -n "$since" ]; then slept=$(($(uptime) - since)); fi
+    [ "$slept" -lt "$for_seconds" ] || return 0
+    sleep 1
+    if [ -z "$since" ]; then slept=$((slept + 1)); fi
+  done
+}
+
 signal() { # SIGNAL FILE: to the process or, as -PID, the group that the file names
   target=$(cat "$2" 2>/dev/null) && [ -n "$target" ] && kill -s "$1" -- "$target" 2>/dev/null
 }
@@ -30,6 +52,7 @@ find_folder() { # the token's folder, made if need be
     folder=$base/borgherd.$token
     [ ! -d "$folder" ] || return 0
   done
+  case $mode in timer | watchdog) exit 0 ;; esac # all is over already
   for base in /dev/shm /tmp; do
     folder=$base/borgherd.$token
     ! mkdir "$folder" 2>/dev/null || return 0
@@ -81,14 +104,12 @@ command_with_timer() { # KIND WORD...: runs it, kills it in time, shows what it 
     reader=$!
   fi
   again timer "$name"
-  timer=$!
   again run "$name" "$pipe" "$kind" "$@"
   wait "$!"
   code=$?
   : >"$name.ended"
   if [ -e "$name.code" ]; then code=$(cat "$name.code"); fi
   if [ -e "$name.late" ]; then code=124; fi
-  kill -s KILL -- "-$timer" 2>/dev/null || kill -s KILL "$timer" 2>/dev/null
   if [ -n "$pipe" ]; then
     # a runner that was killed could not end what it said; opened for both ways, or it would wait for a reader that is gone already
     if [ ! -e "$name.code" ]; then own sh -c 'printf "\nborgherd-end-%s\n\n" "$1" 1<>"$2"' sh "$token" "$pipe"; fi
@@ -125,12 +146,11 @@ run_command() { # NAME PIPE KIND WORD...: in a session of its own; a thaw that c
 }
 
 kill_in_time() { # NAME
-  sleep "$limit"
-  if [ -e "$1.ended" ] || [ -e "$1.code" ]; then return; fi
+  sleep_unless "$limit" "$1.ended" "$1.code" || return 0
   : >"$1.late"
   signal TERM "$1.pid"
-  sleep "$grace"
-  signal KILL "$1.pid"
+  if sleep_unless "$grace" "$1.ended" "$1.code"; then signal KILL "$1.pid"; fi
+  return 0
 }
 
 end_pre() { # no pre hook begins or goes on once a thaw has begun
@@ -185,7 +205,7 @@ thaw() { # WORD...
 }
 
 watch() { # SECONDS WORD...: thaws when nobody else has
-  sleep "$1"
+  sleep_unless "$1" "$folder/thawed" || return 0
   shift
   pause=1
   until [ -e "$folder/thawed" ] || thaw "$@" >/dev/null 2>&1; do
@@ -212,7 +232,6 @@ quiesce() { # WATCH POSTLIMIT COUNT POSTWORD... WORD...
     done
     limit=$post_limit
     eval "again watchdog \"\$watch\" $words"
-    echo "-$!" >"$folder/watchdog.pid"
     limit=$pre_limit
     shift "$count"
   fi
@@ -229,12 +248,7 @@ if ! find_folder; then
 fi
 case $mode in
   pre) quiesce "$@" ;;
-  post)
-    thaw "$@"
-    code=$?
-    if [ "$code" -eq 0 ]; then signal KILL "$folder/watchdog.pid"; fi
-    (exit "$code")
-    ;;
+  post) thaw "$@" ;;
   run) run_command "$@" ;;
   timer) kill_in_time "$@" ;;
   watchdog) watch "$@" ;;

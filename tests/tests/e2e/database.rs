@@ -190,8 +190,8 @@ async fn fails(w: &World, app: &Running, words: &[&str]) -> Result<()> {
 
 /// No half file, and no process of a dump.
 async fn is_clean(app: &Running) -> Result<()> {
-    let look = "ls /data | grep part- ; ls -d /dev/shm/borgherd* /tmp/borgherd* 2>/dev/null; pgrep -x 'pg_dump|mariadb-dump|gzip'; \
-                pgrep -f borgherd- | while read p; do grep -c borgherd-watch /proc/$p/cmdline; done; true";
+    let look = "ls /data | grep part- ; ls -d /dev/shm/borgherd* /tmp/borgherd* 2>/dev/null; \
+                pgrep -r R,S,D,T -x 'pg_dump|mariadb-dump|gzip'; pgrep -r R,S,D,T -f '[b]orgherd-watch'; true";
     until_polled("nothing is left of the dump", DEADLINE, async || Ok(app.sh(look).await?.is_empty().then_some(()))).await
 }
 
@@ -258,12 +258,13 @@ fn database_a_killed_dump_leaves_no_half_file_and_no_process() -> Result<()> {
         fails(w, &app, &["killed after 3 s"]).await?;
 
         annotate(w, &POSTGRES.preset("")).await?;
-        for victim in ["-x pg_dump", "-x gzip", "-o -f 'sh -c eval \"$1\" borgherd # Run as: sh -c .eval .* dump postgres'"] {
+        let script = "kill -KILL $(cut -d ' ' -f 1 /dev/shm/borgherd-database*/holder)";
+        for kill in ["pkill -KILL -x pg_dump", "pkill -KILL -x gzip", script] {
             let before = app.sh(&format!("md5sum {DUMP}")).await?;
             let name = w.backup_as(&["data"], false).await?;
             let runs = async || Ok((!app.sh("pgrep -x pg_dump || true").await?.is_empty()).then_some(()));
             until_polled("the dump runs", DEADLINE, runs).await?;
-            app.sh(&format!("pkill -KILL {victim}")).await?;
+            app.sh(kill).await?;
             w.backup_failed(&name, Reason::DumpFailed).await?;
             ensure!(app.sh(&format!("md5sum {DUMP}")).await? == before, "the last dump was changed");
             is_clean(&app).await?;
@@ -297,4 +298,78 @@ fn database_on_a_namespace_concerns_the_pvc_that_holds_the_dump_and_goes_before_
         ensure!(app.sh("ls /tmp/held || true").await?.is_empty(), "it is still held");
         Ok(())
     })
+}
+
+/// `borgherd` with `arguments` ends with `code` and says each of `words`.
+async fn says(w: &World, arguments: &[&str], code: i32, words: &[&str]) -> Result<String> {
+    let output = w.cli(arguments).await?;
+    let all = format!("{}\n{}", output.text(), output.stderr);
+    ensure!(output.code == code, "{arguments:?} should end with {code}, and ended with {}: {all}", output.code);
+    for word in words {
+        ensure!(all.contains(word), "{arguments:?} should say {word:?}: {all}");
+    }
+    for value in [USER, DATABASE, PASSWORD] {
+        ensure!(!all.contains(value), "{arguments:?} tells {value:?}: {all}");
+    }
+    Ok(output.text())
+}
+
+async fn by_command_line(w: &World, server: Server) -> Result<()> {
+    let Some(image) = w.databases_image() else {
+        return w.skip("needs the image with databases, which the project's own scripts build");
+    };
+    let app = filled(w, server, image, &server.preset("")).await?;
+    says(w, &["db", "info", "app=db"], 0, &[server.kind, "db/app", DUMP, "%"]).await?;
+    says(w, &["db", "download", "app=db"], 1, &["is missing or empty"]).await?;
+    says(w, &["db", "dump", "app=db"], 0, &["dumped ", DUMP]).await?;
+    says(w, &["db", "dump", "deployment/db"], 3, &["no annotation borgherd.dev/database", "app=db"]).await?;
+    let before = odd(server, &app).await?;
+    server.sql(&app, "DROP TABLE a; DELETE FROM odd;").await?;
+    says(w, &["db", "restore", "app=db"], 2, &["--yes"]).await?;
+    ensure!(odd(server, &app).await?.is_empty(), "it was restored without a yes");
+    says(w, &["db", "restore", "app=db", "--yes"], 0, &["is whole", "restored "]).await?;
+    ensure!(odd(server, &app).await? == before && rows(server, &app, "a").await? == 1, "it did not come back as it was");
+
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("here.sql.gz");
+    let shown = file.to_string_lossy().into_owned();
+    let there = app.sh(&format!("sha256sum <{DUMP} | cut -d' ' -f1; base64 -w0 {DUMP}")).await?;
+    let sum = there.lines().next().context("no hash")?.to_owned();
+    for part in [None, Some("half"), Some("wrong")] {
+        let bytes = match part {
+            Some("half") => Some(app.exec(&["head", "-c", "200", DUMP]).await?.ok("head")?.stdout),
+            Some(other) => Some(other.as_bytes().to_vec()),
+            None => None,
+        };
+        if let Some(bytes) = bytes {
+            std::fs::write(folder.path().join("here.sql.gz.part"), bytes)?;
+        }
+        says(w, &["db", "download", "app=db", "--to", &shown], 0, &[&sum]).await?;
+        let here = w.call(tokio::process::Command::new("sha256sum").arg(&file)).await?.text();
+        ensure!(here.starts_with(&sum), "{part:?}: downloaded {here}, not {sum}");
+        says(w, &["db", "download", "app=db", "--to", &shown], 2, &["exists"]).await?;
+        std::fs::remove_file(&file)?;
+    }
+    let script = format!("echo 'SELECT 40 + 2;' | {} db shell app=db -n {}", w.cli_binary()?.display(), w.namespace);
+    let output = w.call(tokio::process::Command::new("sh").args(["-c", &script])).await?;
+    ensure!(output.code == 0 && output.text().contains("42"), "{} {}", output.text(), output.stderr);
+
+    app.sh(&format!("head -c 300 {DUMP} >/data/x && cat /data/x >{DUMP}")).await?;
+    says(w, &["db", "restore", "app=db", "--yes"], 1, &["is damaged"]).await?;
+    ensure!(odd(server, &app).await? == before, "a damaged dump was restored");
+    let nobody = folder.path().join("nobody");
+    w.kubeconfig_of_nobody("nobody", &nobody).await?;
+    let output = w.cli_with(&["db", "info", "app=db"], Some(&nobody)).await?;
+    ensure!(output.code == 4 && output.stderr.contains("not allowed"), "{} {}", output.code, output.stderr);
+    is_clean(&app).await
+}
+
+#[test]
+fn database_postgres_is_dumped_restored_and_downloaded_by_command_line() -> Result<()> {
+    test("database_postgres_is_dumped_restored_and_downloaded_by_command_line", async |w: &World| by_command_line(w, POSTGRES).await)
+}
+
+#[test]
+fn database_mariadb_is_dumped_restored_and_downloaded_by_command_line() -> Result<()> {
+    test("database_mariadb_is_dumped_restored_and_downloaded_by_command_line", async |w: &World| by_command_line(w, MARIADB).await)
 }
