@@ -5,9 +5,11 @@
 pub mod crd;
 pub mod due;
 pub mod hooks;
+pub mod identity;
 pub mod names;
 pub mod policy;
 pub mod reason;
+pub mod rebind;
 pub mod retention;
 pub mod schedule;
 pub mod time;

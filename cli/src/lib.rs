@@ -14,6 +14,7 @@ mod list;
 mod output;
 mod policy;
 mod progress;
+mod rebind;
 mod repository;
 mod restore;
 mod retention;
@@ -90,6 +91,7 @@ async fn run_in_cluster(cli: Cli, screen: Screen) -> Result<(), Failure> {
         Action::List(args) => list::run(&session, &args).await,
         Action::Restore(args) => restore::run(&session, &args).await,
         Action::Retention(args::Retention { command: args::Retain::Preview(args) }) => retention::run(&session, &args).await,
+        Action::Rebind(args) => rebind::run(&session, &args, cli.global.namespace.as_deref()).await,
         Action::Completion(args) => completion::run(&args, screen),
     }
 }

@@ -27,6 +27,7 @@ pub struct Metrics {
     retention: IntCounterVec,
     retention_failures: IntCounterVec,
     retention_held: IntGauge,
+    frozen: IntGauge,
     leading: IntGauge,
     hooks: IntCounterVec,
     freezes: Histogram,
@@ -62,6 +63,10 @@ impl Metrics {
                 &["reason"],
             )?,
             retention_held: IntGauge::new("borgherd_retention_held", "Snapshots whose sweep waits until a person allows it.")?,
+            frozen: IntGauge::new(
+                "borgherd_frozen_contents",
+                "VolumeSnapshotContents of Borgherd whose VolumeSnapshot is gone: `borgherd rebind --list` shows them.",
+            )?,
             leading: IntGauge::new("borgherd_leading", "1 while this process is the active controller.")?,
             hooks: counter("borgherd_hooks_total", "Hooks that ended, by kind (pre, post) and result.", &["kind", "result"])?,
             freezes: Histogram::with_opts(
@@ -84,6 +89,7 @@ impl Metrics {
             retention,
             retention_failures,
             retention_held,
+            frozen,
             leading,
             hooks,
             freezes,
@@ -98,6 +104,7 @@ impl Metrics {
         registry.register(Box::new(leaked.clone()))?;
         registry.register(Box::new(leaks_found.clone()))?;
         registry.register(Box::new(retention_held.clone()))?;
+        registry.register(Box::new(frozen.clone()))?;
         registry.register(Box::new(leading.clone()))?;
         registry.register(Box::new(freezes.clone()))?;
         registry.register(Box::new(debts.clone()))?;
@@ -189,6 +196,11 @@ impl Metrics {
     /// So many wait for a person.
     pub fn retention_held(&self, waiting: usize) {
         self.retention_held.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    /// So many contents have outlived their VolumeSnapshot.
+    pub fn frozen(&self, count: usize) {
+        self.frozen.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A look for leftovers found so many.

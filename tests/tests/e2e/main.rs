@@ -5,6 +5,7 @@ mod archive_restore;
 mod command_line;
 mod failures;
 mod quiesce;
+mod rebind;
 mod restores;
 mod retention;
 mod rights;
