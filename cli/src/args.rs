@@ -77,6 +77,8 @@ pub(crate) enum Action {
     Accept(Accept),
     /// Look at a database and its dump, dump it, restore it, open its client
     Db(crate::db::args::Db),
+    /// Make a snapshot usable again whose VolumeSnapshot or namespace is gone
+    Rebind(Rebind),
     /// Print a completion script for a shell
     #[command(
         after_help = "Bash:  source <(borgherd completion bash)\nZsh:   source <(borgherd completion zsh)\nFish:  borgherd completion fish | source"
@@ -240,6 +242,26 @@ pub(crate) struct Accept {
     pub(crate) tokens: Vec<String>,
 }
 
+/// Arguments of `rebind`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Borgherd keeps what the storage has of a snapshot when its VolumeSnapshot is deleted with its namespace: the VolumeSnapshotContent,
+with the labels and annotations that the VolumeSnapshot had. This makes a new VolumeSnapshot of it, of the same name, in the namespace
+where it was or in the one that -n names; its age is that of the cut. The old VolumeSnapshotContent is deleted when the new one is
+bound; the storage keeps what it has. Who is interrupted calls it again. Contents are objects of the cluster: it takes an administrator.
+-o json|yaml prints the VolumeSnapshot; with --list {\"items\": [{content, namespace, pvc, snapshot, cut, bytes, problem}]}.")]
+pub(crate) struct Rebind {
+    /// The VolumeSnapshotContent
+    #[arg(value_name = "CONTENT", value_parser = name, required_unless_present = "list")]
+    pub(crate) content: Option<String>,
+    /// Show what can be rebound, of the whole cluster
+    #[arg(long, conflicts_with_all = ["content", "namespace"])]
+    pub(crate) list: bool,
+    /// How long to wait until the new VolumeSnapshot is ready
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "60s")]
+    pub(crate) timeout: Duration,
+}
+
 /// Arguments of `completion`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Completion {
@@ -343,6 +365,9 @@ mod tests {
             ("borgherd backup data --keep-days 0", "--keep-days"),
             ("borgherd retention preview --keep daily=0", "would keep nothing"),
             ("borgherd retention preview data -A", "--all-namespaces"),
+            ("borgherd rebind", "<CONTENT>"),
+            ("borgherd rebind --list content-1", "[CONTENT]"),
+            ("borgherd rebind --list -n shop", "--namespace"),
             ("borgherd restore data_1 --to new", "data_1"),
             ("borgherd restore data --to a..b", "a..b"),
             ("borgherd restore data --to new --storage-class a%2f", "a%2f"),

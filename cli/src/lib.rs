@@ -16,6 +16,7 @@ mod list;
 mod output;
 mod policy;
 mod progress;
+mod rebind;
 mod restore;
 mod retention;
 mod session;
@@ -96,6 +97,7 @@ async fn run_in_cluster(cli: Cli, screen: Screen) -> Result<(), Failure> {
         Action::Retention(args::Retention { command: args::Retain::Preview(args) }) => retention::run(&session, &args).await,
         Action::Accept(args) => accept::run(&session, &args).await,
         Action::Db(args) => db::run(&session, &args).await,
+        Action::Rebind(args) => rebind::run(&session, &args, cli.global.namespace.as_deref()).await,
         Action::Completion(args) => completion::run(&args, screen),
     }
 }

@@ -150,6 +150,24 @@ impl Session {
         answer(&attempt, self.api::<K>(namespace).patch(name, &PatchParams::default(), &Patch::Merge(patch))).await
     }
 
+    /// Creates an object of a kind without namespace.
+    pub(crate) async fn create_global<K>(&self, object: &K) -> Result<K, Failure>
+    where
+        K: Readable + Serialize + Resource<Scope = ClusterResourceScope>,
+    {
+        let attempt = Attempt::new::<K>("create", None, object.meta().name.as_deref());
+        answer(&attempt, Api::<K>::all(self.client.clone()).create(&PostParams::default(), object)).await
+    }
+
+    /// Deletes an object of a kind without namespace, if `params` hold.
+    pub(crate) async fn delete_global<K>(&self, name: &str, params: &DeleteParams) -> Result<(), Failure>
+    where
+        K: Readable + Resource<Scope = ClusterResourceScope>,
+    {
+        let attempt = Attempt::new::<K>("delete", None, Some(name));
+        answer(&attempt, Api::<K>::all(self.client.clone()).delete(name, params)).await.map(drop)
+    }
+
     /// Deletes an object of a namespace; it is no error when it is gone. Goes on despite Ctrl-C: it is what cleans up after it.
     pub(crate) async fn delete<K>(&self, namespace: &str, name: &str) -> Result<(), Failure>
     where

@@ -13,6 +13,7 @@ pub mod echo;
 pub mod error;
 pub mod events;
 pub mod expose;
+pub mod identity;
 pub mod leader;
 pub mod lost;
 pub mod maintenance;

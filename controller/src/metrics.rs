@@ -31,6 +31,7 @@ pub struct Metrics {
     maintenance: IntCounterVec,
     archives_deleted: IntCounter,
     pruning_stopped: IntGaugeVec,
+    frozen: IntGauge,
     leading: IntGauge,
     hooks: IntCounterVec,
     freezes: Histogram,
@@ -79,6 +80,10 @@ impl Metrics {
                 Opts::new("borgherd_pruning_stopped", "1: the archives of the PVC were not pruned after its newest archive, by reason."),
                 &["namespace", "pvc", "reason"],
             )?,
+            frozen: IntGauge::new(
+                "borgherd_frozen_contents",
+                "VolumeSnapshotContents of Borgherd whose VolumeSnapshot is gone: `borgherd rebind --list` shows them.",
+            )?,
             leading: IntGauge::new("borgherd_leading", "1 while this process is the active controller.")?,
             hooks: counter("borgherd_hooks_total", "Hooks that ended, by kind (pre, post) and result.", &["kind", "result"])?,
             freezes: Histogram::with_opts(
@@ -104,6 +109,7 @@ impl Metrics {
             maintenance,
             archives_deleted,
             pruning_stopped,
+            frozen,
             leading,
             hooks,
             freezes,
@@ -120,6 +126,7 @@ impl Metrics {
         registry.register(Box::new(retention_held.clone()))?;
         registry.register(Box::new(archives_deleted.clone()))?;
         registry.register(Box::new(pruning_stopped.clone()))?;
+        registry.register(Box::new(frozen.clone()))?;
         registry.register(Box::new(leading.clone()))?;
         registry.register(Box::new(freezes.clone()))?;
         registry.register(Box::new(debts.clone()))?;
@@ -230,6 +237,11 @@ impl Metrics {
         for (namespace, pvc, reason) in all {
             self.pruning_stopped.with_label_values(&[namespace, pvc, reason.to_string().as_str()]).set(1);
         }
+    }
+
+    /// So many contents have outlived their VolumeSnapshot.
+    pub fn frozen(&self, count: usize) {
+        self.frozen.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A look for leftovers found so many.

@@ -11,7 +11,7 @@ use crate::metrics::{Metrics, Series};
 use crate::plan;
 use crate::stores::{Stores, Touch};
 use crate::world::World;
-use crate::{backup, expose, maintenance, repository, restore, retention};
+use crate::{backup, expose, identity, maintenance, repository, restore, retention};
 use anyhow::Context as _;
 use borgherd_api::crd::{Backup, Restore};
 use borgherd_runtime::{Health, shutdown};
@@ -129,6 +129,7 @@ async fn lead(
         () = plan::run(Arc::clone(&ctx), feeds.dirty, beat) => anyhow::bail!("the planner has ended"),
         () = retention::run(Arc::clone(&ctx), retention_rx) => anyhow::bail!("retention has ended"),
         ended = maintenance::run(&ctx, archived) => ended.context("watching Backups"),
+        () = identity::keep(&ctx) => anyhow::bail!("the watch of VolumeSnapshots has ended"),
         never = declared => match never {},
         never = repository::status::keep(&ctx) => match never {},
         ended = sweep(Arc::clone(&ctx), owners) => ended.context("watching Backups and Restores"),

@@ -172,11 +172,16 @@ impl World {
 
     /// The policy in force for a PVC; an unknown one has that of its namespace.
     pub fn policy(&self, namespace: &str, pvc: &str) -> Result<Policy, Vec<Problem>> {
+        policy::resolve(namespace, pvc, &self.effective(namespace, pvc))
+    }
+
+    /// The values that make it.
+    pub fn effective(&self, namespace: &str, pvc: &str) -> Effective {
         let nothing = Space::default();
         let none = Annotations::new();
         let space = self.spaces.get(namespace).unwrap_or(&nothing);
         let annotations = space.claims.get(pvc).map_or(&none, |c| &c.annotations);
-        policy::resolve(namespace, pvc, &policy::merge(annotations, &space.annotations, &self.defaults))
+        policy::merge(annotations, &space.annotations, &self.defaults)
     }
 
     /// Node where the newest archive of a PVC was made.

@@ -20,6 +20,7 @@ const OWN: [&str; 31] = [
     names::SCHEDULED_TIME,
     names::OWN_DELETION_POLICY,
     names::VOLUME_FACTS,
+    names::POLICY,
     names::COMPONENT,
     names::SLOTS,
     names::VERSION,

@@ -9,6 +9,7 @@ pub mod report;
 mod snapshot;
 pub mod status;
 pub mod work;
+mod written;
 
 use crate::context::Context;
 use crate::echo;

@@ -1,13 +1,14 @@
 //! What is checked before a snapshot is asked for, by live reads: the PVC, its driver, the class. Nothing is made here.
 
 use super::work::{Work, named_at};
+use super::written;
 use crate::error::{Doing, Error};
 use crate::repository::Unusable;
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::{DEFAULT_CLASS, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotSource, VolumeSnapshotSpec};
 use borgherd_api::crd::{Trigger, VolumeFacts, VolumeStatus};
 use borgherd_api::names::{
-    self, DELETE_AFTER, IN_FLIGHT, OWNER, OWNER_UID, PVC, PVC_NAME, PVC_UID, RETAIN, SCHEDULED_TIME, TYPE, VOLUME_FACTS,
+    self, DELETE_AFTER, IN_FLIGHT, OWNER, OWNER_UID, POLICY, PVC, PVC_NAME, PVC_UID, RETAIN, SCHEDULED_TIME, TYPE, VOLUME_FACTS,
 };
 use borgherd_api::policy::{self, Key, Policy};
 use borgherd_api::retention::Retain;
@@ -117,6 +118,10 @@ fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String, polic
         (PVC_UID.to_owned(), facts.pvc_uid.clone()),
         (VOLUME_FACTS.to_owned(), serde_json::to_string(&facts).unwrap_or_default()),
     ]);
+    let effective = work.ctx.world().effective(&work.owner.namespace, &pvc);
+    if let Some(in_force) = written::policy(&effective, work.backup.spec.hooks.as_deref()) {
+        annotations.insert(POLICY.to_owned(), in_force);
+    }
     if let Some(scheduled) = work.backup.spec.scheduled_time {
         annotations.insert(SCHEDULED_TIME.to_owned(), scheduled.to_rfc3339());
     }

@@ -7,6 +7,7 @@ mod database;
 mod failures;
 mod maintenance;
 mod quiesce;
+mod rebind;
 mod restores;
 mod retention;
 mod rights;
