@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::names;
 
 /// What Borgherd itself writes as an annotation or a label, and people copy from object to object.
-const OWN: [&str; 31] = [
+const OWN: [&str; 32] = [
     names::TEMPORARY,
     names::IN_FLIGHT,
     names::OWNER_UID,
