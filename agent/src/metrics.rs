@@ -66,7 +66,7 @@ impl Metrics {
             runs: IntCounterVec::new(
                 Opts::new(
                     "borgherd_agent_runs_total",
-                    "Runs that ended, by operation (archive, restore, list, prune, compact), outcome (Succeeded, Incomplete, Failed, Interrupted, Deleted) and reason (empty: none).",
+                    "Runs that ended, by operation (archive, restore, list, prune, compact, check), outcome (Succeeded, Incomplete, Failed, Interrupted, Deleted) and reason (empty: none).",
                 ),
                 &["operation", "outcome", "reason"],
             )?,

@@ -140,6 +140,7 @@ pub const fn operation(spec: &BorgRunSpec) -> &'static str {
         borgherd_api::crd::Operation::List(_) => "list",
         borgherd_api::crd::Operation::Prune(_) => "prune",
         borgherd_api::crd::Operation::Compact(_) => "compact",
+        borgherd_api::crd::Operation::Check(_) => "check",
     }
 }
 

@@ -87,6 +87,8 @@ pub enum Reason {
     NoGoodArchive,
     /// It would delete more than half of the archives.
     TooManyDeletions,
+    /// The newest archive has far less in it than the one before, or nearly all of it is new.
+    SuspectArchive,
     // run
     /// No agent serves the node.
     AgentNotFound,
@@ -173,6 +175,7 @@ impl Reason {
             | Self::NewestIncomplete
             | Self::NoGoodArchive
             | Self::TooManyDeletions
+            | Self::SuspectArchive
             | Self::FilesUnreadable
             | Self::FilesNotRestored
             | Self::BorgFailed

@@ -229,7 +229,8 @@ pub(crate) struct Preview {
 /// Arguments of `accept`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-TOKEN: foreign:UID (archives of that cluster are this one's now), prune:TIME (archives cut by then may go, however many).
+TOKEN: foreign:UID (archives of that cluster are this one's now), prune:TIME (archives cut by then may go, however many),
+suspect:TIME (archives cut by then are right), repaired:TIME (damage found by then is repaired).
 An Event on the PVC and the Backup's status give the token. It is added to the PVC's annotation borgherd.dev/accept; take it out there to
 take it back.
 -o json|yaml prints the PVC.")]

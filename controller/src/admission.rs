@@ -150,6 +150,11 @@ impl Admission {
         ledger.grant(capacity)
     }
 
+    /// A Backup or a Restore waits for anything.
+    pub fn somebody_waits(&self) -> bool {
+        self.ledger().waiting.values().any(|r| r.turn != Turn::Maintenance)
+    }
+
     /// Somebody waits to restore from the Borg repository at `location`.
     pub fn restore_waits(&self, location: &str) -> bool {
         self.ledger().waiting.values().any(|r| r.turn == Turn::Restore && r.location == location)

@@ -134,6 +134,21 @@ pub struct Maintenance {
     /// One run of maintenance, during which nothing is archived into its repository.
     #[arg(long = "maintenance-timeout", env = "BORGHERD_MAINTENANCE_TIMEOUT", default_value = "1h", value_parser = duration::parse)]
     pub timeout: Duration,
+    /// How often the segments of each repository are checked; 0s: never.
+    #[arg(long, env = "BORGHERD_CHECK_INTERVAL", default_value = "7d", value_parser = duration::parse)]
+    pub check_interval: Duration,
+    /// How often the metadata of its archives is checked; 0s: never.
+    #[arg(long, env = "BORGHERD_CHECK_ARCHIVES_INTERVAL", default_value = "30d", value_parser = duration::parse)]
+    pub check_archives_interval: Duration,
+    /// A check of segments ends after this, and the next one goes on there.
+    #[arg(long, env = "BORGHERD_CHECK_PIECE", default_value = "10m", value_parser = duration::parse)]
+    pub check_piece: Duration,
+    /// An archive with less than so many per cent of the files or bytes of the one before is suspect.
+    #[arg(long, env = "BORGHERD_SUSPECT_LEFT", default_value_t = 50)]
+    pub suspect_left: u64,
+    /// An archive of which so many per cent are new is suspect; over 100: none is.
+    #[arg(long, env = "BORGHERD_SUSPECT_NEW", default_value_t = 95)]
+    pub suspect_new: u64,
 }
 
 /// What the chart declares; an alias, for clap would take a `Vec` for a flag that is given several times.

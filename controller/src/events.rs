@@ -3,7 +3,8 @@
 //! Each is an object of its own. A recorder that is kept counts up an earlier Event of the same reason instead: with the earlier one's
 //! words, and in vain where that one has been deleted.
 
-use borgherd_api::names::CONTROLLER;
+use borgherd_api::crd::Owner;
+use borgherd_api::names::{CONTROLLER, GROUP};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
@@ -44,6 +45,18 @@ impl Events {
 /// A reference to a Borgherd object, for its Events.
 pub fn about<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
     object.object_ref(&())
+}
+
+/// A reference to a Backup or Restore, for its Events.
+pub fn owner(owner: &Owner) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(format!("{GROUP}/v1alpha1")),
+        kind: Some(owner.kind.clone()),
+        namespace: Some(owner.namespace.clone()),
+        name: Some(owner.name.clone()),
+        uid: Some(owner.uid.clone()),
+        ..ObjectReference::default()
+    }
 }
 
 /// A reference to a PVC, for its Events.

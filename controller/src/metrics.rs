@@ -5,6 +5,7 @@ use crate::admission::Admission;
 use crate::world::World;
 use borgherd_api::Reason;
 use borgherd_api::crd::{ActionResult, BackupStatus, Outcome, RestorePhase, RestoreStatus, VolumeStatus};
+use chrono::{DateTime, Utc};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -32,6 +33,8 @@ pub struct Metrics {
     archives_deleted: IntCounter,
     pruning_stopped: IntGaugeVec,
     frozen: IntGauge,
+    damaged: IntGaugeVec,
+    checked: GaugeVec,
     leading: IntGauge,
     hooks: IntCounterVec,
     freezes: Histogram,
@@ -84,6 +87,17 @@ impl Metrics {
                 "borgherd_frozen_contents",
                 "VolumeSnapshotContents of Borgherd whose VolumeSnapshot is gone: `borgherd rebind --list` shows them.",
             )?,
+            damaged: IntGaugeVec::new(
+                Opts::new("borgherd_repository_damaged", "Borg repositories of the Repository in which damage was found."),
+                &["repository"],
+            )?,
+            checked: GaugeVec::new(
+                Opts::new(
+                    "borgherd_repository_checked_timestamp_seconds",
+                    "When the last full check of segments of the Borg repository ended that was checked longest ago; its first archive where it never was.",
+                ),
+                &["repository"],
+            )?,
             leading: IntGauge::new("borgherd_leading", "1 while this process is the active controller.")?,
             hooks: counter("borgherd_hooks_total", "Hooks that ended, by kind (pre, post) and result.", &["kind", "result"])?,
             freezes: Histogram::with_opts(
@@ -110,6 +124,8 @@ impl Metrics {
             archives_deleted,
             pruning_stopped,
             frozen,
+            damaged,
+            checked,
             leading,
             hooks,
             freezes,
@@ -127,6 +143,8 @@ impl Metrics {
         registry.register(Box::new(archives_deleted.clone()))?;
         registry.register(Box::new(pruning_stopped.clone()))?;
         registry.register(Box::new(frozen.clone()))?;
+        registry.register(Box::new(damaged.clone()))?;
+        registry.register(Box::new(checked.clone()))?;
         registry.register(Box::new(leading.clone()))?;
         registry.register(Box::new(freezes.clone()))?;
         registry.register(Box::new(debts.clone()))?;
@@ -242,6 +260,17 @@ impl Metrics {
     /// So many contents have outlived their VolumeSnapshot.
     pub fn frozen(&self, count: usize) {
         self.frozen.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Of each Repository: its name, how many of its places are damaged, and since when all of them are checked.
+    pub fn checked<'a>(&self, all: impl Iterator<Item = (&'a str, i64, Option<DateTime<Utc>>)>) {
+        self.damaged.reset();
+        self.checked.reset();
+        for (repository, damaged, checked) in all {
+            self.damaged.with_label_values(&[repository]).set(damaged);
+            #[allow(clippy::cast_precision_loss, reason = "seconds since the epoch fit")]
+            self.checked.with_label_values(&[repository]).set(checked.unwrap_or_default().timestamp() as f64);
+        }
     }
 
     /// A look for leftovers found so many.

@@ -8,7 +8,7 @@ use borgherd_api::crd::{Backup, BorgRun, Repository, Restore};
 use borgherd_api::names::{COMPONENT, IN_FLIGHT, MAINTENANCE, OWNER, TEMPORARY};
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -38,7 +38,8 @@ pub struct Touch {
 impl Touch {
     /// Wakes the owner that the annotation names. The receivers live as long as the process; a closed one is shutdown.
     fn owner_of<K: Lookup<DynamicType = ()> + ResourceExt>(&self, object: &K) {
-        if <K as Lookup>::kind(&()) == "Repository" {
+        // of the ConfigMaps only records are watched: they say where damage was found
+        if matches!(&*<K as Lookup>::kind(&()), "Repository" | "ConfigMap") {
             self.repositories.notify_one();
         }
         let Some(owner) = object.annotations().get(OWNER) else { return };
@@ -82,6 +83,8 @@ pub struct Stores {
     pub agents: Store<Lease>,
     /// Repositories.
     pub repositories: Store<Repository>,
+    /// Records of the places that have held an archive.
+    pub records: Store<ConfigMap>,
     /// Classes.
     pub classes: Store<VolumeSnapshotClass>,
 }
@@ -93,6 +96,7 @@ impl Stores {
         let in_flight = watcher::Config::default().labels(IN_FLIGHT);
         let agents = watcher::Config::default().labels(&format!("{COMPONENT}=agent"));
         let all = watcher::Config::default();
+        let records = watcher::Config::default().labels(&format!("{COMPONENT}=repository-record"));
         let volumes = &config.volumes_namespace;
         Self {
             snapshots: watch(Api::all(client.clone()), in_flight, touch),
@@ -104,13 +108,14 @@ impl Stores {
             runs: watch(Api::namespaced(client.clone(), &config.namespace), all.clone(), touch),
             agents: watch(Api::namespaced(client.clone(), &config.namespace), agents, touch),
             repositories: watch(Api::all(client.clone()), all.clone(), touch),
+            records: watch(Api::namespaced(client.clone(), &config.namespace), records, touch),
             classes: watch(Api::all(client.clone()), all, touch),
         }
     }
 
     /// Waits until each has seen everything once.
     pub async fn synced(&self) -> Result<(), reflector::store::WriterDropped> {
-        let Self { snapshots, clone_snapshots, contents, claims, volumes, holders, runs, agents, repositories, classes } = self;
+        let Self { snapshots, clone_snapshots, contents, claims, volumes, holders, runs, agents, repositories, records, classes } = self;
         snapshots.wait_until_ready().await?;
         clone_snapshots.wait_until_ready().await?;
         contents.wait_until_ready().await?;
@@ -120,6 +125,7 @@ impl Stores {
         runs.wait_until_ready().await?;
         agents.wait_until_ready().await?;
         repositories.wait_until_ready().await?;
+        records.wait_until_ready().await?;
         classes.wait_until_ready().await
     }
 }

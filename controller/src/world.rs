@@ -4,7 +4,7 @@
 //! ever the ground for a deletion.
 
 use crate::config::Annotations;
-use borgherd_api::crd::{Backup, Outcome, Trigger};
+use borgherd_api::crd::{Backup, Outcome, Owner, Trigger, VolumeStatus};
 use borgherd_api::names::{self, GROUP};
 use borgherd_api::policy::{self, Effective, Exclusion, Policy, Problem};
 use borgherd_api::{Reason, time};
@@ -60,6 +60,37 @@ pub struct Past {
     pub node: Option<String>,
     /// How the newest one ended, and why.
     pub last: Option<(DateTime<Utc>, Outcome, Option<Reason>)>,
+    /// The newest archive of a Backup that is over.
+    pub archived: Option<Box<Archived>>,
+}
+
+/// An archive, and the Backup that made it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Archived {
+    /// The Backup.
+    pub owner: Owner,
+    /// What its status says of the volume, but for what is of the backup alone.
+    pub volume: VolumeStatus,
+}
+
+impl Archived {
+    /// The archive of a volume, if one was made.
+    fn of(backup: &Backup, volume: &VolumeStatus) -> Option<Self> {
+        let over = backup.status.as_ref().is_some_and(|s| s.phase.is_final());
+        let made = matches!(volume.outcome, Some(Outcome::Succeeded | Outcome::Incomplete)) && volume.archive.is_some();
+        let kept = VolumeStatus {
+            pvc: volume.pvc.clone(),
+            outcome: volume.outcome,
+            cut: volume.cut,
+            repository: volume.repository.clone(),
+            location: volume.location.clone(),
+            node: volume.node.clone(),
+            progress: volume.progress,
+            maintenance: volume.maintenance.clone(),
+            ..VolumeStatus::default()
+        };
+        (over && made).then(|| Self { owner: Owner::of(backup), volume: kept })
+    }
 }
 
 /// What was decided about one PVC, kept for metrics and Events.
@@ -154,6 +185,11 @@ impl World {
                 continue;
             };
             let past = space.past.entry(volume.pvc.clone()).or_default();
+            if let Some(archived) = Archived::of(backup, volume)
+                && past.archived.as_ref().is_none_or(|newest| newest.volume.cut <= volume.cut)
+            {
+                past.archived = Some(Box::new(archived));
+            }
             if past.last.as_ref().is_none_or(|(at, _, _)| cut >= *at) {
                 past.last = Some((cut, outcome, volume.reason));
             }
@@ -161,6 +197,13 @@ impl World {
                 past.success = Some(cut);
                 past.node = volume.node.clone().or(past.node.take());
             }
+        }
+    }
+
+    /// Forgets the newest archive of a PVC: the Backup that made it is gone.
+    pub fn forget_archive(&mut self, namespace: &str, pvc: &str) {
+        if let Some(past) = self.spaces.get_mut(namespace).and_then(|space| space.past.get_mut(pvc)) {
+            past.archived = None;
         }
     }
 

@@ -3,7 +3,7 @@
 //! Invariant: every value is given as `--name=value`, so that none can be taken for an option, and braces in what borg would expand
 //! (`{hostname}`, …) are doubled, so that borg gives back what was given to it.
 
-use borgherd_api::crd::{ArchiveOptions, CompactOptions, Encryption, ListOptions, RunRepository, VolumeFacts};
+use borgherd_api::crd::{ArchiveOptions, CheckOptions, CompactOptions, Encryption, ListOptions, RunRepository, VolumeFacts};
 use std::path::Path;
 
 /// Seconds borg itself waits for a lock before the loop of ours asks again. Borg looks every tenth of it, and the whole of it is how late
@@ -138,6 +138,20 @@ pub(super) fn compact(repository: &RunRepository, options: &CompactOptions) -> V
     argv
 }
 
+/// `borg check`, with what it says of how far it came.
+pub(super) fn check(repository: &RunRepository, options: &CheckOptions) -> Vec<String> {
+    let mut argv = common("check");
+    argv.push("--info".to_owned());
+    if options.archives {
+        argv.push("--archives-only".to_owned());
+    } else {
+        argv.push("--repository-only".to_owned());
+        argv.extend(options.max_seconds.map(|seconds| format!("--max-duration={seconds}")));
+    }
+    argv.push(literal(&repository.location));
+    argv
+}
+
 /// `borg info` of the repository: what all archives take.
 pub(super) fn repository_info(repository: &RunRepository) -> Vec<String> {
     let mut argv = common("info");
@@ -200,6 +214,8 @@ mod tests {
             delete(&repository, name, &["shop_db_x", "shop_db_y"]),
             compact(&repository, &CompactOptions { threshold: Some(25) }),
             repository_info(&repository),
+            check(&repository, &CheckOptions { archives: false, max_seconds: Some(600) }),
+            check(&repository, &CheckOptions { archives: true, max_seconds: None }),
         ]);
     }
 

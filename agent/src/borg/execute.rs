@@ -78,7 +78,7 @@ fn target<'a>(job: &Job<'a>) -> Target<'a> {
         archive: match &job.spec.operation {
             Operation::Archive(options) => &options.name,
             Operation::Restore(options) => &options.archive,
-            Operation::List(_) | Operation::Prune(_) | Operation::Compact(_) => "",
+            Operation::List(_) | Operation::Prune(_) | Operation::Compact(_) | Operation::Check(_) => "",
         },
         expected: repository.expected_id.as_deref(),
         state: job.places.state.to_str().unwrap_or_default(),
@@ -106,6 +106,7 @@ impl Execution<'_> {
             Operation::List(options) => self.list(options).await,
             Operation::Prune(options) => self.prune(options).await,
             Operation::Compact(options) => self.compact(options).await,
+            Operation::Check(options) => self.check(options).await,
         }
     }
 

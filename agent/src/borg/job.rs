@@ -1,7 +1,7 @@
 //! What a run of borg is given, and what it reports.
 
 use borgherd_api::Reason;
-use borgherd_api::crd::{ArchiveResult, BorgRunSpec, BorgRunStatus, FoundArchive, Progress, PruneResult, RunPhase};
+use borgherd_api::crd::{ArchiveResult, BorgRunSpec, BorgRunStatus, CheckResult, FoundArchive, Progress, PruneResult, RunPhase};
 use chrono::{DateTime, Utc};
 use std::path::Path;
 use std::time::Duration;
@@ -79,6 +79,8 @@ pub struct Report {
     pub archives: Vec<FoundArchive>,
     /// Of a prune operation that was carried out.
     pub prune: Option<PruneResult>,
+    /// Of a check that found no damage.
+    pub check: Option<CheckResult>,
     /// The last lines of borg's log.
     pub log: Vec<String>,
     /// Seconds that borg took, all its calls together.
@@ -91,7 +93,7 @@ impl Report {
     /// Puts the report into the status of its run; whose run it is and its times are the caller's.
     pub fn write_into(self, status: &mut BorgRunStatus) {
         // Whole, so that a new field is not forgotten.
-        let Self { phase, reason, message, archive, repository_id, archives, prune, log, borg_seconds, progress } = self;
+        let Self { phase, reason, message, archive, repository_id, archives, prune, check, log, borg_seconds, progress } = self;
         status.phase = phase;
         status.reason = reason;
         status.message = message;
@@ -99,6 +101,7 @@ impl Report {
         status.repository_id = repository_id;
         status.archives = archives;
         status.prune = prune;
+        status.check = check;
         status.log = log;
         status.borg_seconds = Some(borg_seconds);
         status.progress = Some(progress);

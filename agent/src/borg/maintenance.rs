@@ -10,13 +10,16 @@ use super::execute::Execution;
 use super::launch::Access;
 use super::outcome::{self, Failure, Outcome, Work};
 use borgherd_api::Reason;
-use borgherd_api::crd::{CompactOptions, ListOptions, PruneOptions, PruneResult, RunPhase};
+use borgherd_api::crd::{CheckOptions, CheckResult, CompactOptions, ListOptions, PruneOptions, PruneResult, RunPhase};
 use borgherd_api::names;
 use borgherd_api::policy::Keep;
 use borgherd_api::retention::{Accepted, Archive, ArchivePlan, ArchiveRule, Stop, foreign_token, plan_archives, prune_token};
 
 /// Archives that one call deletes: what is done is done when a later call fails, and a command line has bounds.
 const AT_ONCE: usize = 50;
+
+/// What borg says at the end of the last segment; else it says "finished partial segment check".
+const CHECKED: &str = "finished segment check at segment";
 
 impl Execution<'_> {
     /// Deletes what no tier of the subject's policy holds.
@@ -74,6 +77,20 @@ impl Execution<'_> {
         let call = self.call(Access::Repository, argv::compact(&self.job.spec.repository, options));
         let (outcome, _) = self.run(&call, Work::Repository).await?;
         if outcome == Outcome::Done { Ok(RunPhase::Succeeded) } else { Err(self.failure(outcome)) }
+    }
+
+    /// Looks for damage; mends nothing.
+    pub(super) async fn check(&mut self, options: &CheckOptions) -> Result<RunPhase, Failure> {
+        self.expects_an_id()?;
+        self.meet().await?;
+        let call = self.call(Access::Repository, argv::check(&self.job.spec.repository, options));
+        let (outcome, _) = self.run(&call, Work::Check).await?;
+        if outcome != Outcome::Done {
+            return Err(self.failure(outcome));
+        }
+        let came_to_the_end = || self.report.log.iter().any(|line| line.contains(CHECKED));
+        self.report.check = Some(CheckResult { finished: options.archives || came_to_the_end() });
+        Ok(RunPhase::Succeeded)
     }
 
     fn expects_an_id(&self) -> Result<(), Failure> {

@@ -93,6 +93,7 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         Reason::TooManyDeletions => {
             "pruning would delete more than half of the archives, so none is: look at archive-keep, then accept it".to_owned()
         }
+        Reason::SuspectArchive => "the newest archive does not look like the one before".to_owned(),
         Reason::FilesUnreadable => {
             format!("the archive {archive} was made, but it lacks files that could not be read: see to them, and back up again")
         }

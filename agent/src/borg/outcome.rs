@@ -34,6 +34,8 @@ pub(super) enum Work {
     Restore,
     /// Everything else.
     Repository,
+    /// `check`, whose warnings are damage.
+    Check,
 }
 
 /// Why a run ends without success.
@@ -132,6 +134,10 @@ fn warned(work: Work, code: i32, said: &Transcript, target: &Target<'_>) -> Outc
         }),
         Work::Restore => failed(Reason::FilesNotRestored, target, &detail),
         Work::Repository => Outcome::Done,
+        Work::Check => {
+            let found = said.fault().map_or(detail.as_str(), |fault| first_line(&fault.message));
+            failed(Reason::RepositoryCorrupted, target, found)
+        }
     }
 }
 

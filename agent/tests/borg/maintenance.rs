@@ -2,7 +2,7 @@
 
 use super::world::{World, expect, succeeded};
 use borgherd_api::Reason;
-use borgherd_api::crd::{PruneOptions, PruneResult, RunPhase};
+use borgherd_api::crd::{CheckOptions, CheckResult, PruneOptions, PruneResult, RunPhase};
 use borgherd_api::names;
 use borgherd_api::policy::Keep;
 use borgherd_api::retention::{Accepted, Archive, ArchiveRule, plan_archives};
@@ -266,4 +266,40 @@ async fn a_server_that_dies_during_compact_loses_nothing() {
     fs::create_dir(&target).unwrap();
     succeeded(&world.restore(&target).await);
     assert_eq!(fs::read(target.join("noise")).unwrap(), fs::read(world.volume.join("noise")).unwrap());
+}
+
+/// Turns one bit in the middle of the largest segment; twice, and it is as before.
+fn flip(world: &World) {
+    let find = "ls -S data/0/* | head -1";
+    let output = Command::new("sh").args(["-c", find]).current_dir(world.repository_folder()).output().unwrap();
+    let segment = world.repository_folder().join(String::from_utf8(output.stdout).unwrap().trim());
+    let mut content = fs::read(&segment).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(&segment, content).unwrap();
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_found_and_nothing_is_mended() {
+    let mut world = World::ssh();
+    noise(&world, 3);
+    succeeded(&world.archive().await);
+    world.know_the_repository();
+    let segments = || CheckOptions { archives: false, max_seconds: Some(600) };
+    let archives = || CheckOptions { archives: true, max_seconds: None };
+    for options in [segments(), archives(), CheckOptions::default()] {
+        let report = world.check(options).await;
+        succeeded(&report);
+        assert_eq!(report.check, Some(CheckResult { finished: true }), "{report:#?}");
+    }
+    flip(&world);
+    let before = bytes(&world);
+    let report = world.check(segments()).await;
+    expect(&report, RunPhase::Failed, Some(Reason::RepositoryCorrupted), &["is damaged", "segment"]);
+    assert_eq!((report.check, bytes(&world)), (None, before));
+    expect(&world.check(segments()).await, RunPhase::Failed, Some(Reason::RepositoryCorrupted), &[]);
+    flip(&world);
+    succeeded(&world.check(segments()).await);
+    world.repository.expected_id = Some("f".repeat(64));
+    expect(&world.check(segments()).await, RunPhase::Failed, Some(Reason::RepositoryReplaced), &[]);
 }

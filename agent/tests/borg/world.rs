@@ -6,8 +6,8 @@ use borgherd_agent::borg::{Job, Limits, Places, Report, execute, host_id};
 use borgherd_agent::sandbox;
 use borgherd_api::Reason;
 use borgherd_api::crd::{
-    ArchiveOptions, BorgRunSpec, CompactOptions, Encryption, ListOptions, Operation, Progress, PruneOptions, RestoreOptions, RunPhase,
-    RunRepository, Subject, VolumeFacts,
+    ArchiveOptions, BorgRunSpec, CheckOptions, CompactOptions, Encryption, ListOptions, Operation, Progress, PruneOptions, RestoreOptions,
+    RunPhase, RunRepository, Subject, VolumeFacts,
 };
 use borgherd_api::names;
 use chrono::{DateTime, Utc};
@@ -242,6 +242,10 @@ impl World {
 
     pub(crate) async fn compact(&self) -> Report {
         self.begin().finish(self, Operation::Compact(CompactOptions::default())).await
+    }
+
+    pub(crate) async fn check(&self, options: CheckOptions) -> Report {
+        self.begin().finish(self, Operation::Check(options)).await
     }
 
     /// From now on only the repository that is there now will do.

@@ -39,6 +39,27 @@ pub struct CompactOptions {
     pub threshold: Option<u8>,
 }
 
+/// For `borg check`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckOptions {
+    /// The metadata of the archives; else the repository's segments.
+    #[serde(default)]
+    pub archives: bool,
+    /// Of segments: after so many seconds it ends, and the next check goes on there; absent: all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_seconds: Option<u32>,
+}
+
+/// What a check found that found no damage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckResult {
+    /// It came to the end; else the next one goes on.
+    #[serde(default)]
+    pub finished: bool,
+}
+
 /// What pruning did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

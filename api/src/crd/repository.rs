@@ -46,6 +46,9 @@ pub struct RepositorySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rate_limit: Option<u32>,
+    /// The server lets archives be added only: nothing is pruned or compacted from here.
+    #[serde(default)]
+    pub append_only: bool,
     /// Namespaces that may use it; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 63)))]

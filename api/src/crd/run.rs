@@ -1,6 +1,6 @@
 //! `BorgRun`: one Borg operation on one node. Internal: the controller writes it whole, the agent of its node executes it.
 
-use super::maintenance::{CompactOptions, PruneOptions, PruneResult};
+use super::maintenance::{CheckOptions, CheckResult, CompactOptions, PruneOptions, PruneResult};
 use super::repository::Encryption;
 use crate::Reason;
 use chrono::{DateTime, Utc};
@@ -144,6 +144,8 @@ pub enum Operation {
     Prune(PruneOptions),
     /// `borg compact`.
     Compact(CompactOptions),
+    /// `borg check`, which repairs nothing.
+    Check(CheckOptions),
 }
 
 impl Operation {
@@ -151,7 +153,7 @@ impl Operation {
     pub const fn is_maintenance(&self) -> bool {
         match self {
             Self::Archive(_) | Self::Restore(_) | Self::List(_) => false,
-            Self::Prune(_) | Self::Compact(_) => true,
+            Self::Prune(_) | Self::Compact(_) | Self::Check(_) => true,
         }
     }
 }
@@ -307,6 +309,9 @@ pub struct BorgRunStatus {
     /// Of a prune operation that was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<PruneResult>,
+    /// Of a check that found no damage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckResult>,
     /// The last lines of borg's log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(max = 1024)))]

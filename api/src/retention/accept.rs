@@ -15,6 +15,8 @@ pub struct Accepted {
     pub prune: Option<DateTime<Utc>>,
     /// `suspect:TIME`: archives cut by then are right, whatever they look like.
     pub suspect: Option<DateTime<Utc>>,
+    /// `repaired:TIME`: damage that was found by then is repaired.
+    pub repaired: Option<DateTime<Utc>>,
 }
 
 impl Accepted {
@@ -28,6 +30,7 @@ impl Accepted {
                 }
                 Some(("prune", time)) => accepted.prune = accepted.prune.max(read(time)),
                 Some(("suspect", time)) => accepted.suspect = accepted.suspect.max(read(time)),
+                Some(("repaired", time)) => accepted.repaired = accepted.repaired.max(read(time)),
                 _ => {}
             }
         }
@@ -50,6 +53,11 @@ pub fn suspect_token(until: DateTime<Utc>) -> String {
     format!("suspect:{}", names::archive_time(until))
 }
 
+/// The token that says that damage found by then is repaired.
+pub fn repaired_token(until: DateTime<Utc>) -> String {
+    format!("repaired:{}", names::archive_time(until))
+}
+
 fn read(time: &str) -> Option<DateTime<Utc>> {
     Some(NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H-%M-%SZ").ok()?.and_utc())
 }
@@ -61,9 +69,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_anything_else_allows_nothing() {
         let at: DateTime<Utc> = DateTime::from_timestamp(1_795_255_200, 0).unwrap_or_default();
-        let text = format!("{}, {},{}", foreign_token("c-1"), prune_token(at), suspect_token(at));
+        let text = format!("{}, {},{},{}", foreign_token("c-1"), prune_token(at), suspect_token(at), repaired_token(at));
         let read = Accepted::parse(&text);
-        assert_eq!(read, Accepted { foreign: BTreeSet::from(["c-1".to_owned()]), prune: Some(at), suspect: Some(at) });
+        assert_eq!(read, Accepted { foreign: BTreeSet::from(["c-1".to_owned()]), prune: Some(at), suspect: Some(at), repaired: Some(at) });
         for nothing in ["", "foreign", "foreign:", "prune:yes", "suspect:2026-11-21", "all", ":"] {
             assert_eq!(Accepted::parse(nothing), Accepted::default(), "{nothing}");
         }

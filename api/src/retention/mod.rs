@@ -21,7 +21,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{Accepted, foreign_token, prune_token, suspect_token};
+pub use accept::{Accepted, foreign_token, prune_token, repaired_token, suspect_token};
 pub use archive::{Archive, ArchivePlan, ArchiveRule, ArchiveWhy, Stop, plan_archives};
 pub use breaker::{Hold, Token, Total, hold};
 pub use period::Period;

@@ -3,24 +3,30 @@
 //! What a run's end means is written into the record and the status before the run is deleted: a controller that is killed in between
 //! finds the run, or the status without it.
 
+use super::check::place_ticket;
 use super::decide::{Said, Seen, Stage};
 use super::observe::{Newest, is_maintenance};
-use super::{run_name, tell, ticket};
-use crate::admission::{Answer, Request, Turn};
+use super::{run_name, suspect, tell, ticket};
+use crate::admission::{Answer, Request, Ticket, Turn};
 use crate::backup::decide::retry;
 use crate::backup::status;
 use crate::context::Context;
 use crate::error::{Doing, Error};
-use crate::repository::{self, Chosen, Unusable, record};
+use crate::repository::record::{self, Record};
+use crate::repository::{self, Chosen, Unusable};
 use crate::run;
+use crate::world::World;
 use borgherd_api::Reason;
-use borgherd_api::crd::{BorgRun, CompactOptions, Maintenance, MaintenancePhase, Operation, PruneOptions, PruneResult, Restore, RunPhase};
+use borgherd_api::crd::{
+    Backup, BorgRun, CompactOptions, Maintenance, MaintenancePhase, Operation, PruneOptions, PruneResult, Restore, RunPhase,
+};
 use borgherd_api::names::{COMPONENT, MAINTENANCE};
+use borgherd_api::retention::{Accepted, repaired_token, suspect_token};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Preconditions};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 type Next = Result<Option<DateTime<Utc>>, Error>;
 
@@ -39,7 +45,9 @@ pub async fn adopt(ctx: &Context) -> Result<(), kube::Error> {
             location: repository.location.clone(),
             class: None,
         };
-        ctx.admission.adopt(ticket(&owner.uid, &subject.pvc), request);
+        let of_a_place = matches!(run.spec.operation, Operation::Check(_));
+        let ticket = if of_a_place { place_ticket(&repository.location) } else { ticket(&owner.uid, &subject.pvc) };
+        ctx.admission.adopt(ticket, request);
     }
     Ok(())
 }
@@ -48,7 +56,7 @@ fn runs(ctx: &Context) -> Api<BorgRun> {
     Api::namespaced(ctx.client.clone(), &ctx.config.namespace)
 }
 
-fn records(ctx: &Context) -> Api<ConfigMap> {
+pub(super) fn records(ctx: &Context) -> Api<ConfigMap> {
     Api::namespaced(ctx.client.clone(), &ctx.config.namespace)
 }
 
@@ -59,25 +67,30 @@ pub(super) async fn begin(ctx: &Context, newest: &Newest, stage: Stage, seen: &S
         Err(Unusable { reason, message }) => return stop(ctx, newest, (reason, message), seen.accepted).await,
     };
     let (owner, volume) = (&newest.owner, &newest.volume);
-    let request = Request {
-        owner: (owner.namespace.clone(), owner.name.clone()),
-        turn: Turn::Maintenance,
-        namespace: owner.namespace.clone(),
-        cut: volume.cut.unwrap_or_default(),
-        repository: chosen.name.clone(),
-        max_concurrent: chosen.spec.max_concurrent.and_then(|n| usize::try_from(n).ok()),
-        location: newest.location.clone(),
-        class: None,
-    };
-    let (answer, woken) = ctx.admission.ask(&ticket(&owner.uid, &volume.pvc), &request, ctx.capacity());
-    ctx.wake(&woken);
-    if answer != Answer::Granted {
+    if chosen.spec.append_only {
+        return Ok(None);
+    }
+    if !is_admitted(ctx, newest, &chosen, &ticket(&owner.uid, &volume.pvc)) {
         return Ok(None);
     }
     let Some(record) = record::read(&records(ctx), &newest.location).await.doing("reading the repository's record")? else {
         let message = format!("nothing records an archive at {} any more, so none is deleted", newest.location);
         return stop(ctx, newest, (Reason::RepositoryMissing, message), seen.accepted).await;
     };
+    let accepted = Accepted::parse(seen.accepted);
+    if let Some((at, what)) = record.damage() {
+        if accepted.repaired.is_none_or(|repaired| repaired < at) {
+            let how = accept(newest, &repaired_token(at));
+            let message = format!("{what}; nothing is deleted there until it is repaired and you say so: {how}");
+            return stop(ctx, newest, (Reason::RepositoryCorrupted, message), seen.accepted).await;
+        }
+        record::repaired(&records(ctx), &newest.location).await.doing("recording that the repository is repaired")?;
+    }
+    if let (Stage::Prune, Some(why)) = (stage, suspect(ctx, newest, &record, &accepted)) {
+        let how = accept(newest, &suspect_token(volume.cut.unwrap_or_default()));
+        let message = format!("{why}; it is kept, and no archive is deleted until you say that it is right: {how}");
+        return stop(ctx, newest, (Reason::SuspectArchive, message), seen.accepted).await;
+    }
     let operation = match (stage, &seen.said) {
         (Stage::Compact, _) => Operation::Compact(CompactOptions::default()),
         (Stage::Prune, Said::Keep(keep)) => Operation::Prune(PruneOptions {
@@ -87,10 +100,9 @@ pub(super) async fn begin(ctx: &Context, newest: &Newest, stage: Stage, seen: &S
             in_use: in_use(ctx, newest).await?,
             accepted: seen.accepted.chars().take(4096).collect(),
         }),
-        (Stage::Prune, Said::Nothing | Said::Invalid(_)) => return Ok(None),
+        (Stage::Prune, Said::Nothing | Said::Invalid(_)) | (Stage::Check, _) => return Ok(None),
     };
-    let last = volume.node.clone().filter(|node| ctx.has_agent(node));
-    let Some(node) = last.or_else(|| ctx.agents().min()) else { return Ok(None) };
+    let Some(node) = node(ctx, newest) else { return Ok(None) };
     let name = run_name(newest, stage);
     let zone = ctx.world().policy(&owner.namespace, &volume.pvc).map(|policy| policy.time_zone);
     let Ok(zone) = zone else { return Ok(None) };
@@ -99,8 +111,60 @@ pub(super) async fn begin(ctx: &Context, newest: &Newest, stage: Stage, seen: &S
     Ok(None)
 }
 
+/// Asks for the writer's turn.
+pub(super) fn is_admitted(ctx: &Context, newest: &Newest, chosen: &Chosen, ticket: &Ticket) -> bool {
+    let owner = &newest.owner;
+    let request = Request {
+        owner: (owner.namespace.clone(), owner.name.clone()),
+        turn: Turn::Maintenance,
+        namespace: owner.namespace.clone(),
+        cut: newest.volume.cut.unwrap_or_default(),
+        repository: chosen.name.clone(),
+        max_concurrent: chosen.spec.max_concurrent.and_then(|n| usize::try_from(n).ok()),
+        location: newest.location.clone(),
+        class: None,
+    };
+    let (answer, woken) = ctx.admission.ask(ticket, &request, ctx.capacity());
+    ctx.wake(&woken);
+    answer == Answer::Granted
+}
+
+/// A node for a run: the one that has borg's cache, else any.
+pub(super) fn node(ctx: &Context, newest: &Newest) -> Option<String> {
+    let last = newest.volume.node.clone().filter(|node| ctx.has_agent(node));
+    last.or_else(|| ctx.agents().min())
+}
+
+/// How a person accepts something.
+fn accept(newest: &Newest, token: &str) -> String {
+    format!("borgherd accept -n {} {} {token}", newest.owner.namespace, newest.volume.pvc)
+}
+
+/// What about the newest archive is suspect, if a person has not said that it is right.
+fn suspect(ctx: &Context, newest: &Newest, record: &Record, accepted: &Accepted) -> Option<String> {
+    let volume = &newest.volume;
+    let before = record.right((&newest.owner.namespace, &volume.pvc))?;
+    if accepted.suspect.is_some_and(|until| volume.cut.is_some_and(|cut| cut <= until)) {
+        return None;
+    }
+    let limits = suspect::Limits { left: ctx.config.maintenance.suspect_left, new: ctx.config.maintenance.suspect_new };
+    suspect::judge(before, volume.progress.unwrap_or_default(), limits)
+}
+
+/// Borg has found damage: it is written down and told, and nothing is deleted at that place.
+pub(super) async fn damaged(ctx: &Context, newest: &Newest, message: &str) -> Result<(), Error> {
+    let repository = newest.volume.repository.as_deref().unwrap_or_default();
+    let now = (ctx.clock)();
+    let news = record::damaged(&records(ctx), &newest.location, repository, message, now).await.doing("recording damage")?;
+    if news {
+        ctx.touch.repositories.notify_one();
+        tell::damaged(ctx, newest, message).await;
+    }
+    Ok(())
+}
+
 /// The Repository that the archive went to, if it still leads there.
-fn choose(ctx: &Context, newest: &Newest) -> Result<Chosen, Unusable> {
+pub(super) fn choose(ctx: &Context, newest: &Newest) -> Result<Chosen, Unusable> {
     let subject = repository::Subject { cluster: &ctx.cluster_uid, namespace: &newest.owner.namespace, pvc: &newest.volume.pvc };
     let all = ctx.stores.repositories.state();
     let chosen = repository::choose(&all, newest.volume.repository.as_deref(), subject)?;
@@ -133,13 +197,16 @@ pub(super) async fn conclude(ctx: &Context, newest: &Newest, stage: Stage, run: 
     let (pruned, compacts) = match stage {
         Stage::Prune => {
             let pruned = status.prune.unwrap_or_default();
-            let due = record::pruned(&records(ctx), &newest.location, pruned, now).await.doing("recording what was pruned")?;
+            let of = (newest.owner.namespace.as_str(), newest.volume.pvc.as_str());
+            let right = newest.volume.progress.unwrap_or_default();
+            let due = record::pruned(&records(ctx), &newest.location, (of, right), pruned, now).await.doing("recording what was pruned")?;
             (Some(pruned), due)
         }
         Stage::Compact => {
             record::compacted(&records(ctx), &newest.location, now).await.doing("recording that it was compacted")?;
             (before.pruned, false)
         }
+        Stage::Check => return Ok(None),
     };
     let phase = if compacts { MaintenancePhase::Compacting } else { MaintenancePhase::Done };
     write(ctx, newest, Maintenance { phase, pruned, ..Maintenance::default() }).await?;
@@ -166,7 +233,7 @@ pub(super) async fn fail(
     let again = retry(reason, attempt, &ctx.config.limits, now);
     let phase = match (again, stage) {
         (Some(_), Stage::Prune) => MaintenancePhase::Pruning,
-        (Some(_), Stage::Compact) => MaintenancePhase::Compacting,
+        (Some(_), Stage::Compact | Stage::Check) => MaintenancePhase::Compacting,
         (None, _) if is_a_persons(reason) => MaintenancePhase::Stopped,
         (None, _) => MaintenancePhase::Failed,
     };
@@ -180,6 +247,9 @@ pub(super) async fn fail(
         accepted: accepted.to_owned(),
         ..Maintenance::default()
     };
+    if reason == Reason::RepositoryCorrupted {
+        damaged(ctx, newest, &message).await?;
+    }
     write(ctx, newest, news).await?;
     ctx.metrics.maintained(stage.name(), if phase == MaintenancePhase::Stopped { "Stopped" } else { "Failed" }, Some(reason));
     if again.is_none() {
@@ -190,7 +260,7 @@ pub(super) async fn fail(
 
 /// What stays so until somebody has looked at it.
 const fn is_a_persons(reason: Reason) -> bool {
-    matches!(reason, Reason::ForeignArchives | Reason::TooManyDeletions)
+    matches!(reason, Reason::ForeignArchives | Reason::TooManyDeletions | Reason::RepositoryCorrupted)
 }
 
 /// Nothing is deleted after this archive.
@@ -229,14 +299,30 @@ pub(super) async fn discard(ctx: &Context, run: &BorgRun) -> Result<(), kube::Er
     }
 }
 
-/// Writes into the Backup, in the version that was looked at.
+/// Writes into the Backup, if it still says what was decided from. The caches of ended Backups are too short for it.
 async fn write(ctx: &Context, newest: &Newest, maintenance: Maintenance) -> Result<(), Error> {
-    let mut next = newest.backup.status.clone().unwrap_or_default();
+    let (owner, pvc) = (&newest.owner, &newest.volume.pvc);
+    let backups: Api<Backup> = Api::namespaced(ctx.client.clone(), &owner.namespace);
+    let found = backups.get_opt(&owner.name).await.doing("reading the Backup")?;
+    let Some(backup) = found.filter(|backup| backup.uid().as_deref() == Some(owner.uid.as_str())) else {
+        world(ctx).forget_archive(&owner.namespace, pvc);
+        return Ok(());
+    };
     let message = maintenance.message.map(|message| message.chars().take(4000).collect());
     let accepted = maintenance.accepted.chars().take(4096).collect();
     let maintenance = Maintenance { at: Some((ctx.clock)()), message, accepted, ..maintenance };
-    for volume in next.volumes.iter_mut().filter(|volume| volume.pvc == newest.volume.pvc) {
-        volume.maintenance = Some(maintenance.clone());
-    }
-    status::write(ctx, &newest.backup, next).await.map(|_| ())
+    let mut next = backup.status.clone().unwrap_or_default();
+    let volume = next.volumes.iter_mut().find(|volume| volume.pvc == *pvc && volume.maintenance == newest.volume.maintenance);
+    let Some(volume) = volume else {
+        world(ctx).put_backup(&backup);
+        return Err(Error::Missing(format!("what Backup {} said of {pvc}", owner.name)));
+    };
+    volume.maintenance = Some(maintenance);
+    let written = status::write(ctx, &backup, next).await?;
+    world(ctx).put_backup(&written);
+    Ok(())
+}
+
+fn world(ctx: &Context) -> std::sync::RwLockWriteGuard<'_, World> {
+    ctx.world.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,6 +14,8 @@ pub(super) enum Stage {
     Prune,
     /// What nothing uses is freed.
     Compact,
+    /// The repository is looked at for damage.
+    Check,
 }
 
 impl Stage {
@@ -22,6 +24,7 @@ impl Stage {
         match self {
             Self::Prune => "prune",
             Self::Compact => "compact",
+            Self::Check => "check",
         }
     }
 
@@ -100,11 +103,12 @@ pub(super) fn decide(volume: &VolumeStatus, seen: &Seen<'_>, check: TimeDelta, n
             Reason::NewestIncomplete,
             "the newest archive lacks files, so none is deleted: see to the files that could not be read, and back up again".into(),
         ),
-        (Said::Keep(_), Stage::Prune | Stage::Compact, _) => Step::Begin(stage),
+        (Said::Keep(_), Stage::Prune | Stage::Compact | Stage::Check, _) => Step::Begin(stage),
     }
 }
 
-fn follow(stage: Stage, run: &BorgRun, seen: &Seen<'_>, check: TimeDelta, now: DateTime<Utc>) -> Step {
+/// The next step of a run that is there.
+pub(super) fn follow(stage: Stage, run: &BorgRun, seen: &Seen<'_>, check: TimeDelta, now: DateTime<Utc>) -> Step {
     if run.metadata.deletion_timestamp.is_some() {
         return Step::Follow(now + check);
     }

@@ -5,8 +5,10 @@
 //! the writer's turn of its repository, goes after restores and backups, and gives way to a restore.
 
 mod apply;
+mod check;
 mod decide;
 mod observe;
+mod suspect;
 mod tell;
 
 use crate::admission::Ticket;
@@ -36,9 +38,10 @@ const GATHER: Duration = Duration::from_millis(500);
 
 /// Looks for as long as the process leads.
 pub async fn run(ctx: &Context, backups: Store<Backup>) -> Result<(), WriterDropped> {
+    // by then the world knows what they tell
     backups.wait_until_ready().await?;
     loop {
-        let next = look(ctx, &backups.state()).await;
+        let next = look(ctx).await;
         let now = (ctx.clock)();
         let wait = next.map_or(LOOK, |at| (at - now).to_std().unwrap_or_default()).clamp(GATHER, LOOK);
         tokio::select! {
@@ -63,8 +66,8 @@ fn ticket(owner_uid: &str, pvc: &str) -> Ticket {
 }
 
 /// One look at all PVCs. Returns when to look again.
-async fn look(ctx: &Context, backups: &[Arc<Backup>]) -> Option<DateTime<Utc>> {
-    let all = observe::newest(backups);
+async fn look(ctx: &Context) -> Option<DateTime<Utc>> {
+    let all = observe::newest(&ctx.world());
     let runs = ctx.stores.runs.state().into_iter().filter(|run| observe::is_maintenance(run)).map(|run| (run.name_any(), run));
     let mut runs: HashMap<String, Arc<BorgRun>> = runs.collect();
     let (mut next, mut wanted) = (None, HashSet::new());
@@ -88,6 +91,7 @@ async fn look(ctx: &Context, backups: &[Arc<Backup>]) -> Option<DateTime<Utc>> {
             }
         }
     }
+    check::look(ctx, &all, &mut runs, &mut wanted).await;
     // of a Backup that is gone or is not the newest any more
     for run in runs.into_values() {
         if let Err(error) = apply::discard(ctx, &run).await {
@@ -113,9 +117,6 @@ async fn one(ctx: &Context, newest: &Newest, runs: &mut HashMap<String, Arc<Borg
     let (said, accepted) = observe::said(ctx, &owner.namespace, &volume.pvc);
     let stage = Stage::of(volume.maintenance.as_ref(), &accepted);
     let run = stage.and_then(|stage| runs.remove(&run_name(newest, stage)));
-    if ctx.is_late(&*newest.backup) {
-        return Ok(Turned { holds: run.is_some(), at: None });
-    }
     let now = (ctx.clock)();
     let lost = match run.as_deref().filter(|run| run.metadata.deletion_timestamp.is_none()) {
         Some(run) => lost::check(ctx, time::created(run), run, now).await?,

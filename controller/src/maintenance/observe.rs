@@ -1,40 +1,32 @@
 //! What there is to look after: the newest archive of each PVC, by the Backups that are over, and the runs of maintenance.
 
-use super::decide::Said;
+pub(super) use super::decide::Said;
 use crate::context::Context;
-use borgherd_api::crd::{Backup, BorgRun, Outcome, Owner, VolumeStatus};
+use crate::world::{Archived, World};
+use borgherd_api::crd::{BorgRun, Owner, VolumeStatus};
 use borgherd_api::names::{ACCEPT, COMPONENT, MAINTENANCE};
 use kube::ResourceExt;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The newest archive of a PVC.
 #[derive(Clone, Debug)]
 pub(super) struct Newest {
-    pub(super) backup: Arc<Backup>,
+    /// The Backup that made it.
     pub(super) owner: Owner,
     pub(super) volume: VolumeStatus,
     /// Of the Borg repository.
     pub(super) location: String,
 }
 
-/// The newest archive of each PVC.
-pub(super) fn newest(backups: &[Arc<Backup>]) -> Vec<Newest> {
-    let mut all: HashMap<(String, String), Newest> = HashMap::new();
-    for backup in backups.iter().filter(|b| b.status.as_ref().is_some_and(|s| s.phase.is_final())) {
-        for volume in backup.status.iter().flat_map(|s| &s.volumes) {
-            let made = matches!(volume.outcome, Some(Outcome::Succeeded | Outcome::Incomplete)) && volume.archive.is_some();
-            let (true, Some(location)) = (made, &volume.location) else { continue };
-            let key = (backup.namespace().unwrap_or_default(), volume.pvc.clone());
-            if all.get(&key).is_some_and(|newest| newest.volume.cut >= volume.cut) {
-                continue;
-            }
-            let newest =
-                Newest { backup: Arc::clone(backup), owner: Owner::of(&**backup), volume: volume.clone(), location: location.clone() };
-            all.insert(key, newest);
-        }
-    }
-    all.into_values().collect()
+/// The newest archive of each PVC that is there.
+pub(super) fn newest(world: &World) -> Vec<Newest> {
+    let spaces = world.spaces.values();
+    let archived = spaces.flat_map(|space| space.past.iter().filter(|(pvc, _)| space.claims.contains_key(*pvc)));
+    archived
+        .filter_map(|(_, past)| {
+            let Archived { owner, volume } = &**past.archived.as_ref()?;
+            Some(Newest { owner: owner.clone(), volume: volume.clone(), location: volume.location.clone()? })
+        })
+        .collect()
 }
 
 /// What is said about the archives of a PVC, and what a person has accepted. Of a PVC that is gone all archives stay.
@@ -60,9 +52,10 @@ pub(super) fn is_maintenance(run: &BorgRun) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
-    use borgherd_api::crd::{BackupPhase, BackupSpec, BackupStatus, Trigger};
+    use borgherd_api::crd::{Backup, BackupPhase, BackupSpec, BackupStatus, Outcome, Trigger};
+    use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-    fn backup(name: &str, phase: BackupPhase, volumes: &[(&str, Option<Outcome>, &str)]) -> Arc<Backup> {
+    fn backup(name: &str, phase: BackupPhase, volumes: &[(&str, Option<Outcome>, &str)]) -> Backup {
         let trigger = Trigger::Manual;
         let spec = BackupSpec { volumes: vec![], archive: true, trigger, keep_days: None, scheduled_time: None, hooks: None };
         let mut backup = Backup::new(name, spec);
@@ -76,7 +69,11 @@ mod tests {
             ..VolumeStatus::default()
         };
         backup.status = Some(BackupStatus { phase, volumes: volumes.iter().map(volume).collect(), ..BackupStatus::default() });
-        Arc::new(backup)
+        backup
+    }
+
+    fn claim(name: &str) -> PersistentVolumeClaim {
+        serde_json::from_value(serde_json::json!({"metadata": {"namespace": "shop", "name": name}})).unwrap()
     }
 
     #[test]
@@ -88,9 +85,19 @@ mod tests {
             backup("c", BackupPhase::Failed, &[("data", Some(Outcome::Failed), "2026-11-03T00:00:00Z")]),
             backup("d", BackupPhase::PartiallyFailed, &[("web", Some(Outcome::Incomplete), "2026-11-03T00:00:00Z")]),
             backup("e", BackupPhase::Archiving, &[("web", made, "2026-11-04T00:00:00Z")]),
+            backup("f", BackupPhase::Succeeded, &[("gone", made, "2026-11-04T00:00:00Z")]),
         ];
-        let mut found: Vec<_> = newest(&all).into_iter().map(|n| (n.volume.pvc, n.backup.name_any())).collect();
+        let mut world = World::default();
+        for pvc in ["data", "web"] {
+            world.put_claim(&claim(pvc));
+        }
+        for backup in &all {
+            world.put_backup(backup);
+        }
+        let mut found: Vec<_> = newest(&world).into_iter().map(|n| (n.volume.pvc, n.owner.name)).collect();
         found.sort();
         assert_eq!(found, [("data".into(), "b".into()), ("web".into(), "d".to_owned())]);
+        world.forget_archive("shop", "web");
+        assert_eq!(newest(&world).len(), 1);
     }
 }

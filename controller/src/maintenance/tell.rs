@@ -4,8 +4,12 @@ use super::decide::Stage;
 use super::observe::Newest;
 use crate::context::Context;
 use crate::events;
+use crate::repository::record::Record;
 use borgherd_api::Reason;
 use borgherd_api::crd::{MaintenancePhase, PruneResult};
+use chrono::{DateTime, Utc};
+use kube::ResourceExt;
+use std::collections::BTreeMap;
 use tracing::{info, warn};
 
 /// A stage was carried out.
@@ -15,10 +19,10 @@ pub(super) async fn done(ctx: &Context, newest: &Newest, stage: Stage, pruned: O
     let (reason, note) = match stage {
         Stage::Prune if deleted > 0 => ("Pruned", format!("{pvc}: {deleted} archives deleted, {kept} stay")),
         Stage::Compact => ("Compacted", format!("{pvc}: the repository {} was compacted", newest.location)),
-        Stage::Prune => return info!(namespace, pvc, kept, "no archive to delete"),
+        Stage::Prune | Stage::Check => return info!(namespace, pvc, kept, "no archive to delete"),
     };
     info!(namespace, pvc, kept, deleted, unused_bytes, repository_bytes, reason, "archives kept in order");
-    ctx.events.normal(&events::about(&*newest.backup), "Maintain", reason, &note).await;
+    ctx.events.normal(&events::owner(&newest.owner), "Maintain", reason, &note).await;
 }
 
 /// It did not go, or may not.
@@ -27,9 +31,32 @@ pub(super) async fn problem(ctx: &Context, newest: &Newest, reason: Reason, mess
     warn!(namespace, pvc, %reason, message, "its archives were not kept in order");
     let note = format!("{pvc}: {message}");
     let word = format!("{reason}");
-    ctx.events.warning(&events::about(&*newest.backup), "Maintain", &word, &note).await;
+    ctx.events.warning(&events::owner(&newest.owner), "Maintain", &word, &note).await;
     let uid = ctx.world().spaces.get(namespace).and_then(|space| space.claims.get(pvc)).map(|claim| claim.uid.clone());
     ctx.events.warning(&events::pvc(namespace, pvc, uid.as_deref()), "Maintain", &word, &note).await;
+}
+
+/// Borg has found damage.
+pub(super) async fn damaged(ctx: &Context, newest: &Newest, message: &str) {
+    let repositories = ctx.stores.repositories.state();
+    let repository = repositories.iter().find(|r| Some(r.name_any()) == newest.volume.repository);
+    let word = Reason::RepositoryCorrupted.to_string();
+    if let Some(repository) = repository {
+        ctx.events.warning(&events::about(&**repository), "Maintain", &word, message).await;
+    }
+    problem(ctx, newest, Reason::RepositoryCorrupted, message).await;
+}
+
+/// Keeps the series of Repositories: how many of their places are damaged, and since when all are checked.
+pub(super) fn checked<'a>(ctx: &Context, places: impl Iterator<Item = (&'a str, &'a Record)>) {
+    let mut all: BTreeMap<&str, (i64, Option<DateTime<Utc>>)> = BTreeMap::new();
+    for (repository, record) in places {
+        let checked = record.checked_at().or(record.created());
+        let entry = all.entry(repository).or_insert((0, checked));
+        entry.0 += i64::from(record.damage().is_some());
+        entry.1 = entry.1.into_iter().chain(checked).min();
+    }
+    ctx.metrics.checked(all.into_iter().map(|(name, (damaged, checked))| (name, damaged, checked)));
 }
 
 /// Keeps the series of PVCs whose archives are not pruned.

@@ -67,6 +67,7 @@ mod tests {
             encryption: borgherd_api::crd::Encryption::default(),
             max_concurrent: None,
             rate_limit: None,
+            append_only: false,
             namespaces: namespaces.iter().map(ToString::to_string).collect(),
         };
         Arc::new(Repository::new(name, spec))

@@ -5,9 +5,10 @@
 //! What keeping archives in order has to know of a place stands there too, by a field manager of its own: which archives lack files (only
 //! borg's exit code said so) and what compacting may free.
 
-use borgherd_api::crd::PruneResult;
+use borgherd_api::crd::{Progress, PruneResult};
 use borgherd_api::names::{self, CONTROLLER};
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use borgherd_api::time;
+use chrono::{DateTime, NaiveDateTime, SubsecRound, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
@@ -25,6 +26,15 @@ const REMEMBERED: usize = 10_000;
 const UNUSED: &str = "unusedBytes";
 const USED: &str = "repositoryBytes";
 const COMPACTED: &str = "compactedAt";
+const CHECKS: &str = "checks";
+const CHECKED: &str = "checkedAt";
+const ARCHIVES_CHECKED: &str = "archivesCheckedAt";
+const CHECK_NOT_BEFORE: &str = "checkNotBefore";
+const DAMAGED: &str = "damaged";
+const DAMAGED_AT: &str = "damagedAt";
+const DAMAGED_REPOSITORY: &str = "damagedRepository";
+/// Longest description of damage.
+const DAMAGE_CHARS: usize = 2000;
 
 /// What is known of a location.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,13 +43,15 @@ pub struct Record {
     pub id: Option<String>,
     data: BTreeMap<String, String>,
     version: Option<String>,
+    created: Option<DateTime<Utc>>,
 }
 
 impl Record {
-    fn of(map: ConfigMap) -> Self {
-        let version = map.resource_version();
+    /// What a ConfigMap records.
+    pub fn of(map: ConfigMap) -> Self {
+        let (version, created) = (map.resource_version(), time::created(&map));
         let data = map.data.unwrap_or_default();
-        Self { id: data.get("repositoryId").cloned(), data, version }
+        Self { id: data.get("repositoryId").cloned(), data, version, created }
     }
 
     /// Cuts of the archives of a PVC (namespace, name) that lack files.
@@ -47,6 +59,57 @@ impl Record {
         let times = self.data.get(&lacking_key(pvc)).map(String::as_str).unwrap_or_default();
         let read = |time: &str| Some(NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H-%M-%SZ").ok()?.and_utc());
         times.split_whitespace().filter_map(read).collect()
+    }
+
+    fn time(&self, key: &str) -> Option<DateTime<Utc>> {
+        self.data.get(key).and_then(|at| at.parse().ok())
+    }
+
+    /// Of the Borg repository.
+    pub fn location(&self) -> Option<&str> {
+        self.data.get("location").map(String::as_str)
+    }
+
+    /// When the first archive was recorded.
+    pub const fn created(&self) -> Option<DateTime<Utc>> {
+        self.created
+    }
+
+    /// How many checks have ended.
+    pub fn checks(&self) -> u32 {
+        u32::try_from(self.number(CHECKS)).unwrap_or(u32::MAX - 1)
+    }
+
+    /// When a check of segments last came to the end.
+    pub fn checked_at(&self) -> Option<DateTime<Utc>> {
+        self.time(CHECKED)
+    }
+
+    /// When the metadata of archives was last checked.
+    pub fn archives_checked_at(&self) -> Option<DateTime<Utc>> {
+        self.time(ARCHIVES_CHECKED)
+    }
+
+    /// A check that did not go is not tried again before this.
+    pub fn check_not_before(&self) -> Option<DateTime<Utc>> {
+        self.time(CHECK_NOT_BEFORE)
+    }
+
+    /// When damage was found, and what; until a person says that it is repaired.
+    pub fn damage(&self) -> Option<(DateTime<Utc>, &str)> {
+        let what = self.data.get(DAMAGED).filter(|what| !what.is_empty())?;
+        Some((self.time(DAMAGED_AT).unwrap_or(DateTime::<Utc>::MAX_UTC), what))
+    }
+
+    /// The Repository that the damaged place is of.
+    pub fn damaged_repository(&self) -> Option<&str> {
+        self.damage().and_then(|_| self.data.get(DAMAGED_REPOSITORY)).map(String::as_str)
+    }
+
+    /// Files and bytes of the last archive of a PVC (namespace, name) that was right.
+    pub fn right(&self, pvc: (&str, &str)) -> Option<Progress> {
+        let (files, bytes) = self.data.get(&right_key(pvc))?.split_once(' ')?;
+        Some(Progress { files: files.parse().ok()?, bytes: bytes.parse().ok()?, ..Progress::default() })
     }
 
     fn number(&self, key: &str) -> u64 {
@@ -59,6 +122,10 @@ impl Record {
         let unused = self.number(UNUSED);
         now - last >= LONGEST || unused > 0 && unused.saturating_mul(ENOUGH) >= self.number(USED).saturating_add(unused)
     }
+}
+
+fn right_key((namespace, pvc): (&str, &str)) -> String {
+    format!("right.{}", names::hash(&[namespace, pvc], 10))
 }
 
 fn lacking_key((namespace, pvc): (&str, &str)) -> String {
@@ -96,11 +163,17 @@ pub async fn lacks_files(records: &Api<ConfigMap>, location: &str, pvc: (&str, &
     change(records, location, &record, json!({lacking_key(pvc): times.join(" ")})).await
 }
 
-/// Adds up what pruning has left unused. Returns whether the repository is to be compacted.
-pub async fn pruned(records: &Api<ConfigMap>, location: &str, result: PruneResult, now: DateTime<Utc>) -> Result<bool, kube::Error> {
+/// Adds up what pruning has left unused, and remembers the archive of the PVC that it followed. Returns whether the repository is to be compacted.
+pub async fn pruned(
+    records: &Api<ConfigMap>,
+    location: &str,
+    (pvc, right): ((&str, &str), Progress),
+    result: PruneResult,
+    now: DateTime<Utc>,
+) -> Result<bool, kube::Error> {
     let Some(mut record) = read(records, location).await? else { return Ok(false) };
     let PruneResult { kept: _, deleted, unused_bytes, repository_bytes } = result;
-    let mut news = BTreeMap::new();
+    let mut news = BTreeMap::from([(right_key(pvc), format!("{} {}", right.files, right.bytes))]);
     if !record.data.contains_key(COMPACTED) {
         news.insert(COMPACTED.to_owned(), now.to_rfc3339());
     }
@@ -119,6 +192,53 @@ pub async fn pruned(records: &Api<ConfigMap>, location: &str, result: PruneResul
 pub async fn compacted(records: &Api<ConfigMap>, location: &str, now: DateTime<Utc>) -> Result<(), kube::Error> {
     let Some(record) = read(records, location).await? else { return Ok(()) };
     change(records, location, &record, json!({UNUSED: "0", COMPACTED: now.to_rfc3339()})).await
+}
+
+/// Writes that a check has ended well; if it came to the end, when.
+pub async fn checked(
+    records: &Api<ConfigMap>,
+    location: &str,
+    archives: bool,
+    finished: bool,
+    now: DateTime<Utc>,
+) -> Result<(), kube::Error> {
+    let Some(record) = read(records, location).await? else { return Ok(()) };
+    let mut data = json!({CHECKS: (record.checks() + 1).to_string(), CHECK_NOT_BEFORE: null});
+    if finished {
+        data[if archives { ARCHIVES_CHECKED } else { CHECKED }] = json!(now.to_rfc3339());
+    }
+    change(records, location, &record, data).await
+}
+
+/// Writes that a check did not go, and when the next one may.
+pub async fn check_failed(records: &Api<ConfigMap>, location: &str, again: DateTime<Utc>) -> Result<(), kube::Error> {
+    let Some(record) = read(records, location).await? else { return Ok(()) };
+    let data = json!({CHECKS: (record.checks() + 1).to_string(), CHECK_NOT_BEFORE: again.to_rfc3339()});
+    change(records, location, &record, data).await
+}
+
+/// Writes that damage was found at a place of a Repository; false: that was known.
+pub async fn damaged(
+    records: &Api<ConfigMap>,
+    location: &str,
+    repository: &str,
+    what: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, kube::Error> {
+    let Some(record) = read(records, location).await? else { return Ok(false) };
+    if record.damage().is_some() {
+        return Ok(false);
+    }
+    let what: String = what.chars().take(DAMAGE_CHARS).collect();
+    let at = now.trunc_subsecs(0).to_rfc3339();
+    change(records, location, &record, json!({DAMAGED: what, DAMAGED_AT: at, DAMAGED_REPOSITORY: repository})).await?;
+    Ok(true)
+}
+
+/// Writes that the damage is repaired.
+pub async fn repaired(records: &Api<ConfigMap>, location: &str) -> Result<(), kube::Error> {
+    let Some(record) = read(records, location).await? else { return Ok(()) };
+    change(records, location, &record, json!({DAMAGED: null, DAMAGED_AT: null, DAMAGED_REPOSITORY: null})).await
 }
 
 /// Changes data of the version that was read; a conflict if somebody else has.

@@ -1,5 +1,6 @@
 //! What stands in each Repository's status: whether anything in the specs is against using it. Secrets are the agents' to read.
 
+use super::record::Record;
 use super::{Subject, fill};
 use crate::context::Context;
 use borgherd_api::Reason;
@@ -35,9 +36,10 @@ pub async fn keep(ctx: &Context) -> Infallible {
 
 async fn write(ctx: &Context) -> Result<(), Error> {
     let all = ctx.stores.repositories.state();
+    let records: Vec<Record> = ctx.stores.records.state().iter().map(|map| Record::of((**map).clone())).collect();
     let api: Api<Repository> = Api::all(ctx.client.clone());
     for repository in &all {
-        let status = judge(repository, &all, &ctx.cluster_uid);
+        let status = judge(repository, &all, &ctx.cluster_uid, damage(&records, &repository.name_any()));
         if repository.status.as_ref() == Some(&status) {
             continue;
         }
@@ -52,8 +54,17 @@ async fn write(ctx: &Context) -> Result<(), Error> {
     Ok(())
 }
 
+/// What damage was found in the places of a Repository.
+fn damage(records: &[Record], repository: &str) -> Option<String> {
+    let mut found: Vec<&str> =
+        records.iter().filter(|r| r.damaged_repository() == Some(repository)).filter_map(|r| Some(r.damage()?.1)).collect();
+    found.sort_unstable();
+    let more = found.len().saturating_sub(1);
+    found.first().map(|first| if more == 0 { (*first).to_owned() } else { format!("{first}; and {more} more of its Borg repositories") })
+}
+
 /// The status of one among all.
-fn judge(repository: &Repository, all: &[Arc<Repository>], cluster: &str) -> RepositoryStatus {
+fn judge(repository: &Repository, all: &[Arc<Repository>], cluster: &str, damage: Option<String>) -> RepositoryStatus {
     let mut defaults: Vec<_> = all.iter().filter(|r| r.spec.default).map(|r| r.name_any()).collect();
     defaults.sort();
     let example = Subject { cluster, namespace: "namespace", pvc: "pvc" };
@@ -63,7 +74,7 @@ fn judge(repository: &Repository, all: &[Arc<Repository>], cluster: &str) -> Rep
             let message = format!("more than one Repository is marked default: {}; leave spec.default on one", defaults.join(", "));
             Some((Reason::RepositoryAmbiguous, message))
         }
-        Ok(_) => None,
+        Ok(_) => damage.map(|what| (Reason::RepositoryCorrupted, what)),
     };
     let (reason, message) = problem.unzip();
     RepositoryStatus { ready: reason.is_none(), reason, message }
@@ -82,6 +93,7 @@ mod tests {
             encryption: Encryption::default(),
             max_concurrent: None,
             rate_limit: None,
+            append_only: false,
             namespaces: vec![],
         };
         Arc::new(Repository::new(name, spec))
@@ -90,7 +102,7 @@ mod tests {
     #[test]
     fn two_defaults_name_each_other_and_a_third_is_ready() {
         let all = [repository("a", "ssh://a/./x", true), repository("b", "ssh://b/./x", true), repository("c", "ssh://c/./x", false)];
-        let judged: Vec<_> = all.iter().map(|r| judge(r, &all, "c")).collect();
+        let judged: Vec<_> = all.iter().map(|r| judge(r, &all, "c", None)).collect();
         assert_eq!(
             judged.iter().map(|s| s.reason).collect::<Vec<_>>(),
             [Some(Reason::RepositoryAmbiguous), Some(Reason::RepositoryAmbiguous), None]
@@ -102,6 +114,6 @@ mod tests {
     #[test]
     fn an_unknown_placeholder_is_told_before_anything_uses_it() {
         let all = [repository("a", "ssh://a/./{volume}", false)];
-        assert_eq!(judge(&all[0], &all, "c").reason, Some(Reason::Invalid));
+        assert_eq!(judge(&all[0], &all, "c", None).reason, Some(Reason::Invalid));
     }
 }

@@ -135,11 +135,38 @@ fn maintenance_deletes_nothing_while_the_newest_archive_lacks_files() -> Result<
         ensure!(stopped.reason == Some(Reason::NewestIncomplete), "{stopped:?}");
         let archives = w.archives_in(&folder).await?;
         ensure!(archives.len() == 2, "{archives:?}");
-        app.sh("rm /data/folder/bad && echo mended >/data/folder/bad").await?;
+        app.sh("rm /data/folder/bad && head -c 1000000 /dev/urandom >/data/folder/bad").await?;
         let mended = w.backup(&["data"]).await?;
         w.backup_succeeded(&mended).await?;
         let done = maintained(w, &mended, "data", "it goes on", |m| m.phase == MaintenancePhase::Done).await?;
         ensure!(done.pruned.is_some_and(|p| (p.deleted, p.kept) == (2, 1)), "{done:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn maintenance_waits_where_an_archive_lacks_most_of_what_there_was() -> Result<()> {
+    test("maintenance_waits_where_an_archive_lacks_most_of_what_there_was", async |w: &World| {
+        w.cli_binary()?;
+        let (folder, repository) = shared(w).await?;
+        volume(w, "data", &repository, Some("last=1")).await?;
+        let app = w.app(App::new("app").mount("data", "/data")).await?;
+        app.sh("for n in 1 2 3 4; do echo $n >/data/$n; done").await?;
+        let whole = w.backup(&["data"]).await?;
+        w.backup_succeeded(&whole).await?;
+        maintained(w, &whole, "data", "there is nothing to do", |m| m.phase == MaintenancePhase::Done).await?;
+        app.sh("rm /data/*").await?;
+        let emptied = w.backup(&["data"]).await?;
+        w.backup_succeeded(&emptied).await?;
+        let stopped = maintained(w, &emptied, "data", "it waits for a person", |m| m.phase == MaintenancePhase::Stopped).await?;
+        ensure!(stopped.reason == Some(Reason::SuspectArchive), "{stopped:?}");
+        let note = told(w, "data", "SuspectArchive").await?;
+        let (_, token) = note.rsplit_once(' ').context("no token in the Event")?;
+        ensure!(note.contains("0 files, and the one before had 4") && token.starts_with("suspect:"), "{note}");
+        ensure!(w.archives_in(&folder).await?.len() == 2, "nothing is deleted");
+        w.cli(&["accept", "data", token]).await?.ok("borgherd accept")?;
+        let done = maintained(w, &emptied, "data", "it goes on", |m| m.phase == MaintenancePhase::Done).await?;
+        ensure!(done.pruned.is_some_and(|p| p.deleted == 1), "{done:?}");
         Ok(())
     })
 }

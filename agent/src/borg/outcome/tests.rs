@@ -84,6 +84,8 @@ fn warnings_mean_what_the_work_makes_of_them() {
         let outcome = judged(Work::Restore, Exit::Code(code), None, SSH, &lines);
         assert_eq!(reason(&outcome), (RunPhase::Failed, Reason::FilesNotRestored), "{code}");
         assert_eq!(judged(Work::Repository, Exit::Code(code), None, SSH, &lines), Outcome::Done, "{code}");
+        let outcome = judged(Work::Check, Exit::Code(code), None, SSH, &lines);
+        assert_eq!(reason(&outcome), (RunPhase::Failed, Reason::RepositoryCorrupted), "{code}");
     }
 }
 
