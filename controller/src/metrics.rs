@@ -9,7 +9,10 @@ use chrono::{DateTime, Utc};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, exponential_buckets,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    exponential_buckets, register_gauge_vec_with_registry, register_histogram_vec_with_registry, register_histogram_with_registry,
+    register_int_counter_vec_with_registry, register_int_counter_with_registry, register_int_gauge_vec_with_registry,
+    register_int_gauge_with_registry,
 };
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -44,111 +47,92 @@ pub struct Metrics {
 impl Metrics {
     /// Registers everything but the series of PVCs.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let counter = |name: &str, help: &str, labels: &[&str]| register_int_counter_vec_with_registry!(name, help, labels, registry);
         let seconds = exponential_buckets(0.1, 2.0, 18)?;
         let sizes = exponential_buckets(1e5, 10.0, 9)?;
-        let metrics = Self {
+        Ok(Self {
             backups: counter("borgherd_backups_total", "Backups that ended, by phase.", &["phase"])?,
             volumes: counter("borgherd_volumes_total", "Volumes of Backups that ended, by outcome and reason.", &["outcome", "reason"])?,
             attempts_failed: counter("borgherd_attempts_failed_total", "Tries of a volume that failed, by reason.", &["reason"])?,
             restores: counter("borgherd_restores_total", "Restores that ended, by phase and reason.", &["phase", "reason"])?,
-            phases: HistogramVec::new(
+            phases: register_histogram_vec_with_registry!(
                 HistogramOpts::new("borgherd_phase_seconds", "Seconds that a phase of one volume took.").buckets(seconds),
                 &["phase"],
+                registry
             )?,
             bytes: counter("borgherd_archived_bytes_total", "Bytes archived: original, compressed, deduplicated.", &["kind"])?,
-            files: IntCounter::new("borgherd_archived_files_total", "Files archived.")?,
-            archive_size: Histogram::with_opts(
+            files: register_int_counter_with_registry!("borgherd_archived_files_total", "Files archived.", registry)?,
+            archive_size: register_histogram_with_registry!(
                 HistogramOpts::new("borgherd_archive_bytes", "Bytes of one archive's files.").buckets(sizes),
+                registry
             )?,
-            leaked: IntGauge::new("borgherd_leaked_objects", "Leftovers of ended Backups and Restores at the last look.")?,
-            leaks_found: IntCounter::new("borgherd_leaked_objects_found_total", "Leftovers found and cleaned up since the start.")?,
+            leaked: register_int_gauge_with_registry!(
+                "borgherd_leaked_objects",
+                "Leftovers of ended Backups and Restores at the last look.",
+                registry
+            )?,
+            leaks_found: register_int_counter_with_registry!(
+                "borgherd_leaked_objects_found_total",
+                "Leftovers found and cleaned up since the start.",
+                registry
+            )?,
             retention: counter("borgherd_retention_snapshots_total", "Snapshots that were marked or swept.", &["action"])?,
             retention_failures: counter(
                 "borgherd_retention_failures_total",
                 "Snapshots that could not be marked or swept, each time it was tried.",
                 &["reason"],
             )?,
-            retention_held: IntGauge::new("borgherd_retention_held", "Snapshots whose sweep waits until a person allows it.")?,
+            retention_held: register_int_gauge_with_registry!(
+                "borgherd_retention_held",
+                "Snapshots whose sweep waits until a person allows it.",
+                registry
+            )?,
             maintenance: counter(
                 "borgherd_maintenance_total",
                 "Runs that keep archives in order, by operation, result and reason.",
                 &["operation", "result", "reason"],
             )?,
-            archives_deleted: IntCounter::new(
+            archives_deleted: register_int_counter_with_registry!(
                 "borgherd_archives_deleted_total",
                 "Archives that were pruned, rests of dead runs included.",
+                registry
             )?,
-            pruning_stopped: IntGaugeVec::new(
-                Opts::new("borgherd_pruning_stopped", "1: the archives of the PVC were not pruned after its newest archive, by reason."),
+            pruning_stopped: register_int_gauge_vec_with_registry!(
+                "borgherd_pruning_stopped",
+                "1: the archives of the PVC were not pruned after its newest archive, by reason.",
                 &["namespace", "pvc", "reason"],
+                registry
             )?,
-            frozen: IntGauge::new(
+            frozen: register_int_gauge_with_registry!(
                 "borgherd_frozen_contents",
                 "VolumeSnapshotContents of Borgherd whose VolumeSnapshot is gone: `borgherd rebind --list` shows them.",
+                registry
             )?,
-            damaged: IntGaugeVec::new(
-                Opts::new("borgherd_repository_damaged", "Borg repositories of the Repository in which damage was found."),
+            damaged: register_int_gauge_vec_with_registry!(
+                "borgherd_repository_damaged",
+                "Borg repositories of the Repository in which damage was found.",
                 &["repository"],
+                registry
             )?,
-            checked: GaugeVec::new(
-                Opts::new(
-                    "borgherd_repository_checked_timestamp_seconds",
-                    "When the last full check of segments of the Borg repository ended that was checked longest ago; its first archive where it never was.",
-                ),
+            checked: register_gauge_vec_with_registry!(
+                "borgherd_repository_checked_timestamp_seconds",
+                "When the last full check of segments of the Borg repository ended that was checked longest ago; its first archive where it never was.",
                 &["repository"],
+                registry
             )?,
-            leading: IntGauge::new("borgherd_leading", "1 while this process is the active controller.")?,
+            leading: register_int_gauge_with_registry!("borgherd_leading", "1 while this process is the active controller.", registry)?,
             hooks: counter("borgherd_hooks_total", "Hooks that ended, by kind (pre, post) and result.", &["kind", "result"])?,
-            freezes: Histogram::with_opts(
+            freezes: register_histogram_with_registry!(
                 HistogramOpts::new("borgherd_freeze_seconds", "Begin of the last pre hooks until that of the first post hooks.")
                     .buckets(exponential_buckets(0.05, 2.0, 14)?),
+                registry
             )?,
-            debts: IntGauge::new("borgherd_hook_debts", "Resumes that are owed to applications: each may be held still.")?,
-        };
-        let Self {
-            backups,
-            volumes,
-            attempts_failed,
-            restores,
-            phases,
-            bytes,
-            files,
-            archive_size,
-            leaked,
-            leaks_found,
-            retention,
-            retention_failures,
-            retention_held,
-            maintenance,
-            archives_deleted,
-            pruning_stopped,
-            frozen,
-            damaged,
-            checked,
-            leading,
-            hooks,
-            freezes,
-            debts,
-        } = &metrics;
-        for collector in [backups, volumes, attempts_failed, restores, bytes, retention, retention_failures, maintenance, hooks] {
-            registry.register(Box::new(collector.clone()))?;
-        }
-        registry.register(Box::new(phases.clone()))?;
-        registry.register(Box::new(files.clone()))?;
-        registry.register(Box::new(archive_size.clone()))?;
-        registry.register(Box::new(leaked.clone()))?;
-        registry.register(Box::new(leaks_found.clone()))?;
-        registry.register(Box::new(retention_held.clone()))?;
-        registry.register(Box::new(archives_deleted.clone()))?;
-        registry.register(Box::new(pruning_stopped.clone()))?;
-        registry.register(Box::new(frozen.clone()))?;
-        registry.register(Box::new(damaged.clone()))?;
-        registry.register(Box::new(checked.clone()))?;
-        registry.register(Box::new(leading.clone()))?;
-        registry.register(Box::new(freezes.clone()))?;
-        registry.register(Box::new(debts.clone()))?;
-        Ok(metrics)
+            debts: register_int_gauge_with_registry!(
+                "borgherd_hook_debts",
+                "Resumes that are owed to applications: each may be held still.",
+                registry
+            )?,
+        })
     }
 
     /// This process leads now.
