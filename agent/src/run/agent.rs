@@ -4,7 +4,7 @@ use super::config::Config;
 use super::context::Context;
 use super::sandboxed::Sandboxed;
 use super::upkeep::{self, Signs};
-use super::{Queue, watch};
+use super::{Queue, cache, watch};
 use crate::borg;
 use crate::metrics::Metrics;
 use crate::slot::{Identity, Slots};
@@ -42,16 +42,15 @@ pub async fn agent(config: Config, surroundings: Surroundings) -> anyhow::Result
     let registry = Registry::new();
     let server = Server::bind(config.metrics_address).await?;
     let stop = surroundings.stop.clone();
-    let (client, grace, cache_age, namespace) = (surroundings.client.clone(), config.grace, config.cache_age, config.namespace.clone());
+    let (client, grace, namespace) = (surroundings.client.clone(), config.grace, config.namespace.clone());
+    let caches = cache::Limits { age: config.cache_age, bytes: config.cache_gib << 30 };
     let context = Arc::new(context(config, surroundings, &registry)?);
     let health = Health::new();
     let signs = Arc::new(Signs::new(health.clone()));
     let finished = CancellationToken::new();
     let serving = tokio::spawn(server.run(registry, health, finished.clone()));
     tokio::spawn(upkeep::keep_lease(Arc::clone(&context), Arc::clone(&signs), Api::namespaced(client.clone(), &namespace)));
-    if !cache_age.is_zero() {
-        tokio::spawn(upkeep::sweep_daily(Arc::clone(&context), cache_age));
-    }
+    tokio::spawn(upkeep::sweep_daily(Arc::clone(&context), caches));
     tracing::info!(node = context.node, slots = context.queue.slots().count(), instance = context.me.instance, "agent runs");
     let runs = watch::run(Arc::clone(&context), client, &namespace, signs.as_ref());
     let late = async {

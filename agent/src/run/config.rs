@@ -54,6 +54,9 @@ pub struct Config {
     /// Caches of a repository that had no run on this node for so long are removed; 0s: never.
     #[arg(long, env = "BORGHERD_CACHE_AGE", default_value = "30d", value_parser = duration::parse)]
     pub cache_age: Duration,
+    /// GiB that the caches of all repositories may take on this node: those used longest ago go; 0: any.
+    #[arg(long, env = "BORGHERD_CACHE_GIB", default_value_t = 20, value_parser = clap::value_parser!(u64).range(..=1 << 20))]
+    pub cache_gib: u64,
     /// Log lines as text for people instead of JSON.
     #[arg(long, env = "BORGHERD_LOG_TEXT", default_value_t = false)]
     pub log_text: bool,
@@ -133,10 +136,10 @@ mod tests {
 
     #[test]
     fn values_are_taken() {
-        let config = parse(&["--slots=3", "--pushgateway=http://push:9091", "--cache-age=1d"]).unwrap();
+        let config = parse(&["--slots=3", "--pushgateway=http://push:9091", "--cache-age=1d", "--cache-gib=3"]).unwrap();
         assert_eq!(config.slot_count(8), 3);
         assert!(config.pushgateway.0.is_some());
-        assert_eq!(config.cache_age, Duration::from_hours(24));
+        assert_eq!((config.cache_age, config.cache_gib), (Duration::from_hours(24), 3));
     }
 
     #[test]

@@ -79,13 +79,13 @@ pub(super) async fn keep_lease(ctx: Arc<Context>, signs: Arc<Signs>, api: Api<Le
     signs.health.retire("lease");
 }
 
-/// Removes caches without a run for `age`, at once and then daily.
-pub(super) async fn sweep_daily(ctx: Arc<Context>, age: Duration) {
+/// Removes the caches that `limits` leave no room for, at once and then daily.
+pub(super) async fn sweep_daily(ctx: Arc<Context>, limits: cache::Limits) {
     let mut day = tokio::time::interval(DAY);
     loop {
         tokio::select! {
             () = ctx.stop.cancelled() => return,
-            _ = day.tick() => cache::sweep(&ctx, age).await,
+            _ = day.tick() => cache::sweep(&ctx, limits).await,
         }
     }
 }

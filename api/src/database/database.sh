@@ -205,6 +205,7 @@ leave() {
   trap '' TERM INT HUP
   # waited for: a process that a signal ended must not become a child of process 1, which PostgreSQL would take for a crash of its own
   for job in ${jobs-}; do kill -s KILL "$job" 2>/dev/null && wait "$job" 2>/dev/null; done
+  if [ -n "${packer-}" ]; then wait "$packer" 2>/dev/null; fi # it ends with its input
   if [ -n "$part" ]; then rm -f "$part"; fi
   if [ -n "$work" ]; then rm -rf "$work"; fi
   exit "$code"
@@ -298,6 +299,7 @@ settle() { # FILE: its content is on the disk
 # ---- modes
 
 pack() { # OPTION: ends the client, too, where gzip fails: it may wait for a table and never notice
+  trap '' TERM INT HUP # gzip does not end by a signal to all of us, which could come after this process is gone, but with its input
   gzip $1 -c <"$work/pipe" >"$part" 2>"$work/packed"
   code=$?
   [ "$code" -eq 0 ] || kill -s TERM "$job" 2>/dev/null
@@ -315,13 +317,13 @@ dump() { # ARGUMENT...
   job=$!
   pack "$quick" &
   packer=$!
-  jobs="$job $packer"
+  jobs=$job
   keep_watch TERM
   wait "$job"
   code=$?
-  wait "$packer"
-  packed=$?
   jobs=''
+  wait "$packer"
+  packed=$? packer=''
   if [ "$packed" -ne 0 ]; then fail "gzip ended with exit code $packed: $(shown <"$work/packed")"; fi
   if [ "$code" -ne 0 ]; then fail "the dump ended with exit code $code: $(shown <"$work/dumped")"; fi
   verify "$part"
