@@ -58,9 +58,14 @@ try() { # TEXT CMD...: runs CMD, prints TEXT and how long it took. Its output is
     return
   fi
   line FAIL "$(since "$began")" "$text"
-  printf '\n  command:  %s\n  exit:     %s\n  log:      %s\n  its end:\n' "$*" "$CODE" "${STEP_LOG#"$ROOT"/}"
-  tail -n 60 "$STEP_LOG" | sed 's/^/    /'
+  printf '\n  command:  %s\n  exit:     %s\n  log:      %s\n' "$*" "$CODE" "${STEP_LOG#"$ROOT"/}"
+  what_it_said "$STEP_LOG"
   echo
+}
+
+what_it_said() { # LOG: of a step that failed
+  printf '  its end:\n'
+  tail -n 60 "$1" | sed 's/^/    /'
 }
 
 step() { # TEXT CMD...: as try, and the script ends when CMD fails
