@@ -81,6 +81,10 @@ on_cluster() { # CMD...: on the test cluster's network, as its administrator
   "$CLUSTER" exec "$@"
 }
 
+load_image() { # NAME: one of hack/images/build, onto every node that does not have it yet
+  "$CLUSTER" load --as "$(cat "$ROOT/target/images/$1.id")" "$ROOT/target/images/$1.tar"
+}
+
 install_chart() { # HELM-ARGS...: this checkout's chart with the images of hack/images/build, or what differs from what is installed
   on_cluster helm upgrade --install borgherd "$ROOT/charts/borgherd" --namespace borgherd --create-namespace \
     --set image.registry=localhost,image.tag=test "$@" --wait --timeout 5m

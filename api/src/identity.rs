@@ -2,13 +2,13 @@
 //!
 //! Invariant: nothing but Borgherd's keys is carried, and of those not what is only of the moment or the content's own.
 
-use crate::names::{GROUP, IN_FLIGHT, OWN_DELETION_POLICY, OWNER_UID, SWEPT, TEMPORARY};
+use crate::names::{GROUP, IN_FLIGHT, NODE_AFFINITY, OWN_DELETION_POLICY, OWNER_UID, SWEPT, TEMPORARY};
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// Of the moment (who works on it, who cleans it up), or the content's own.
-const NOT_CARRIED: [&str; 5] = [IN_FLIGHT, OWNER_UID, TEMPORARY, OWN_DELETION_POLICY, SWEPT];
+const NOT_CARRIED: &[&str] = &[IN_FLIGHT, NODE_AFFINITY, OWNER_UID, TEMPORARY, OWN_DELETION_POLICY, SWEPT];
 
 /// What is carried from a snapshot to its content, and back when it is bound again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -40,6 +40,8 @@ pub const SCHEDULED_TIME: &str = "borgherd.dev/scheduled-time";
 pub const OWN_DELETION_POLICY: &str = "borgherd.dev/own-deletion-policy";
 /// Annotation on snapshots: JSON of [`crate::crd::VolumeFacts`], what is needed to make the PVC again.
 pub const VOLUME_FACTS: &str = "borgherd.dev/volume";
+/// Annotation on snapshots until they are archived: JSON of the node affinity (a `NodeSelector`) of the volume they were cut from, if it has one.
+pub const NODE_AFFINITY: &str = "borgherd.dev/node-affinity";
 /// Annotation on snapshots: JSON of the policy that was in force for the PVC, from annotation without prefix to value, with the hooks used.
 pub const POLICY: &str = "borgherd.dev/policy";
 /// Label on snapshots: `tiers`, `days` or `forever`. Without it retention neither counts nor touches a snapshot.

@@ -92,8 +92,11 @@ impl App {
         let Self { name, mounts, script, node, image: own_image, env, probe } = self;
         let image = own_image.as_deref().unwrap_or(image);
         let env: Vec<Value> = env.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
-        let probe =
-            probe.as_ref().map(|script| json!({ "exec": { "command": ["sh", "-c", script] }, "periodSeconds": 1, "timeoutSeconds": 5 }));
+        // Only until it is ready, and never cut short: what a killed probe leaves behind becomes a child of process 1, which PostgreSQL
+        // takes for a crash of its own.
+        let probe = probe.as_ref().map(
+            |script| json!({ "exec": { "command": ["sh", "-c", script] }, "periodSeconds": 1, "timeoutSeconds": 60, "failureThreshold": 300 }),
+        );
         let volumes: Vec<Value> = mounts
             .iter()
             .enumerate()
@@ -117,7 +120,7 @@ impl App {
                 "securityContext": { "runAsUser": 0, "runAsNonRoot": false },
                 "containers": [{
                     "name": CONTAINER, "image": image, "imagePullPolicy": "IfNotPresent",
-                    "command": ["sh", "-c", script], "volumeMounts": places, "env": env, "readinessProbe": probe,
+                    "command": ["sh", "-c", script], "volumeMounts": places, "env": env, "startupProbe": probe,
                 }],
                 "volumes": volumes,
             },

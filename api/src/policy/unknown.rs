@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::names;
 
 /// What Borgherd itself writes as an annotation or a label, and people copy from object to object.
-const OWN: [&str; 32] = [
+const OWN: &[&str] = &[
     names::TEMPORARY,
     names::IN_FLIGHT,
     names::OWNER_UID,
@@ -20,6 +20,7 @@ const OWN: [&str; 32] = [
     names::SCHEDULED_TIME,
     names::OWN_DELETION_POLICY,
     names::VOLUME_FACTS,
+    names::NODE_AFFINITY,
     names::POLICY,
     names::COMPONENT,
     names::SLOTS,

@@ -12,7 +12,7 @@ use crate::expose::{self, clean};
 use crate::repository::Unusable;
 use borgherd_api::Reason;
 use borgherd_api::crd::{Durations, Outcome, RunVolume, VolumePhase, VolumeStatus};
-use borgherd_api::names::IN_FLIGHT;
+use borgherd_api::names::{IN_FLIGHT, NODE_AFFINITY};
 use serde_json::json;
 
 impl Work<'_> {
@@ -38,7 +38,10 @@ impl Work<'_> {
             Step::Snapshot => self.snapshot(volume, prepared.as_ref()).await,
             Step::FindSnapshot => self.find_snapshot(volume).await,
             Step::RecordCut(cut) => self.record_cut(volume, seen.snapshot.as_deref(), cut).await,
-            Step::MarkReady => Ok(self.mark_ready(volume, seen.archive)),
+            Step::MarkReady => {
+                let ready = self.mark_ready(volume, seen.archive);
+                Ok(if seen.archive { self.admit(&ready, seen.snapshot.as_deref()) } else { ready })
+            }
             Step::Admit => Ok(self.admit(volume, seen.snapshot.as_deref())),
             Step::CloneSnapshot => self.clone_snapshot(volume, seen.snapshot.as_deref()).await,
             Step::Clone => self.clone_volume(volume, seen.snapshot.as_deref(), exposed).await,
@@ -91,7 +94,7 @@ impl Work<'_> {
         done.phase = VolumePhase::Finished;
         if let Some(name) = &volume.snapshot {
             if volume.cut.is_some() {
-                self.patch_snapshot(name, json!({"metadata": {"labels": {IN_FLIGHT: null}}})).await?;
+                self.patch_snapshot(name, json!({"metadata": {"labels": {IN_FLIGHT: null}, "annotations": {NODE_AFFINITY: null}}})).await?;
             } else {
                 self.delete_uncut(name).await?;
             }

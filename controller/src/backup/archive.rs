@@ -1,6 +1,6 @@
 //! The second half of a volume's way: admitted, cloned, held, run, and the run's end taken over.
 
-use super::work::{Work, facts, seconds};
+use super::work::{Work, affinity, facts, seconds};
 use super::{decide, status};
 use crate::admission::{Answer, Request, Turn};
 use crate::error::{Doing, Error};
@@ -12,7 +12,6 @@ use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::crd::{ArchiveOptions, Durations, Operation, Outcome, RunVolume, VolumePhase, VolumeStatus};
 use borgherd_api::names;
 use borgherd_api::policy::Policy;
-use k8s_openapi::api::core::v1::{NodeSelector, PersistentVolume, PersistentVolumeClaim};
 use kube::api::Api;
 
 impl Work<'_> {
@@ -114,7 +113,8 @@ impl Work<'_> {
         let name = self.temporary(&volume.pvc);
         let place = objects::Place { name: &name, owner: &self.owner, config: &self.ctx.config };
         let restore_size = exposed.snapshot.as_ref().and_then(|s| s.status.as_ref()?.restore_size.clone());
-        let affinity = self.affinity(&volume.pvc).await?;
+        // where the source can be mounted, so can its clone
+        let affinity = affinity(snapshot);
         // the node of the try before knows what became of it, that of the last archive has its cache
         let tried = volume.node.clone().filter(|node| self.ctx.has_agent(node));
         let preferred = tried.or_else(|| self.ctx.world().last_node(&self.owner.namespace, &volume.pvc));
@@ -124,18 +124,6 @@ impl Work<'_> {
         let holder = place.holder(true, affinity.as_ref(), preferred.as_deref())?;
         expose::get_or_create(&Api::namespaced(self.ctx.client.clone(), namespace), &holder).await.doing("creating the holder")?;
         Ok(volume.clone())
-    }
-
-    /// Node affinity of the source's PersistentVolume: where one can be mounted, so can its clone.
-    pub(super) async fn affinity(&self, pvc: &str) -> Result<Option<NodeSelector>, Error> {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.ctx.client.clone(), &self.owner.namespace);
-        let claim = claims.get_opt(pvc).await.doing("reading the PVC")?;
-        let Some(name) = claim.and_then(|c| c.spec?.volume_name) else {
-            return Ok(None);
-        };
-        let volumes: Api<PersistentVolume> = Api::all(self.ctx.client.clone());
-        let volume = volumes.get_opt(&name).await.doing("reading the PersistentVolume")?;
-        Ok(volume.and_then(|v| v.spec?.node_affinity?.required))
     }
 
     pub(super) async fn run(

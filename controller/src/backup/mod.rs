@@ -114,7 +114,7 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
         });
         let results = join_all(applied).await;
         let (next, failure) = settle(&before, results);
-        let changed = next != before || backup.status.is_none();
+        let changed = next != before;
         if changed {
             report::transitions(&work, &before, &next).await;
             let frozen = backup.status.as_ref().and_then(|s| s.quiesce.clone());

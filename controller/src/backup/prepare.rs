@@ -8,11 +8,12 @@ use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::{DEFAULT_CLASS, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotSource, VolumeSnapshotSpec};
 use borgherd_api::crd::{Trigger, VolumeFacts, VolumeStatus};
 use borgherd_api::names::{
-    self, DELETE_AFTER, IN_FLIGHT, OWNER, OWNER_UID, POLICY, PVC, PVC_NAME, PVC_UID, RETAIN, SCHEDULED_TIME, TYPE, VOLUME_FACTS,
+    self, DELETE_AFTER, IN_FLIGHT, NODE_AFFINITY, OWNER, OWNER_UID, POLICY, PVC, PVC_NAME, PVC_UID, RETAIN, SCHEDULED_TIME, TYPE,
+    VOLUME_FACTS,
 };
 use borgherd_api::policy::{self, Key, Policy};
 use borgherd_api::retention::Retain;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{NodeSelector, PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Api, ObjectMeta};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeMap;
@@ -52,12 +53,14 @@ pub async fn check(work: &Work<'_>, volume: &VolumeStatus) -> Result<Result<Prep
     let name = claim.spec.as_ref().and_then(|s| s.volume_name.clone()).unwrap_or_default();
     let volumes: Api<PersistentVolume> = Api::all(work.ctx.client.clone());
     let pv = volumes.get_opt(&name).await.doing("reading the PersistentVolume")?;
-    let Some(driver) = pv.and_then(|v| Some(v.spec?.csi?.driver)) else {
+    let spec = pv.and_then(|v| v.spec).unwrap_or_default();
+    let affinity = spec.node_affinity.and_then(|affinity| affinity.required);
+    let Some(driver) = spec.csi.map(|csi| csi.driver) else {
         let message = format!("PVC {} is not of a CSI driver, so it cannot be snapshotted", volume.pvc);
         return Ok(Err(Unusable { reason: Reason::VolumeNotSupported, message }));
     };
     Ok(choose_class(&work.ctx.stores.classes.state(), policy.snapshot_class.as_deref(), &driver)
-        .map(|class| prepared(work, &claim, class, &policy)))
+        .map(|class| prepared(work, &claim, class, &policy, affinity.as_ref())))
 }
 
 /// The class named; else the driver's default; else its only one.
@@ -91,7 +94,7 @@ fn choose_class(all: &[Arc<VolumeSnapshotClass>], wanted: Option<&str>, driver: 
     }
 }
 
-fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String, policy: &Policy) -> Prepared {
+fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String, policy: &Policy, affinity: Option<&NodeSelector>) -> Prepared {
     let pvc = claim.name_any();
     let name = names::snapshot(&pvc, &work.owner.uid, named_at(work.backup));
     let spec = claim.spec.clone().unwrap_or_default();
@@ -118,6 +121,9 @@ fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String, polic
         (PVC_UID.to_owned(), facts.pvc_uid.clone()),
         (VOLUME_FACTS.to_owned(), serde_json::to_string(&facts).unwrap_or_default()),
     ]);
+    if let Some(affinity) = affinity.and_then(|affinity| serde_json::to_string(affinity).ok()) {
+        annotations.insert(NODE_AFFINITY.to_owned(), affinity);
+    }
     let effective = work.ctx.world().effective(&work.owner.namespace, &pvc);
     if let Some(in_force) = written::policy(&effective, work.backup.spec.hooks.as_deref()) {
         annotations.insert(POLICY.to_owned(), in_force);

@@ -8,6 +8,7 @@ use crate::expose::{self, objects};
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::crd::{Durations, Outcome, VolumePhase, VolumeStatus};
+use borgherd_api::identity::Identity;
 use borgherd_api::names::{self, CONTROLLER, CUT, IN_FLIGHT, OWN_DELETION_POLICY};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
@@ -65,16 +66,19 @@ impl Work<'_> {
         let name = volume.snapshot.clone().unwrap_or_default();
         let content = snapshot.and_then(|s| s.status.as_ref()?.bound_volume_snapshot_content_name.clone()).unwrap_or_default();
         let at = json!({"metadata": {"annotations": {CUT: cut.to_rfc3339()}}});
-        let (snapshot_done, content_done) = tokio::join!(self.patch_snapshot(&name, at), self.keep_content(&content, cut));
+        let (snapshot_done, content_done) = tokio::join!(self.patch_snapshot(&name, at), self.keep_content(&content, cut, snapshot));
         snapshot_done?;
         content_done?;
         let durations = Durations { cut_visible: self.since(volume.since), ..volume.durations.unwrap_or_default() };
         Ok(VolumeStatus { cut: Some(cut), durations: Some(durations), ..self.enter(volume, VolumePhase::Cut) })
     }
 
-    pub(super) async fn keep_content(&self, name: &str, cut: DateTime<Utc>) -> Result<(), Error> {
+    /// The content gets its snapshot's identity at once, so that nothing has to be carried a second later.
+    async fn keep_content(&self, name: &str, cut: DateTime<Utc>, snapshot: Option<&VolumeSnapshot>) -> Result<(), Error> {
         let content = self.contents().get(name).await.doing("reading the snapshot's content")?;
-        let mut patch = json!({"metadata": {"annotations": {CUT: cut.to_rfc3339()}}});
+        let mut identity = snapshot.map(Identity::of).unwrap_or_default();
+        identity.annotations.insert(CUT.to_owned(), cut.to_rfc3339());
+        let mut patch = json!({"metadata": identity.patch(&Identity::of(&content)).unwrap_or_default()});
         if self.ctx.config.retain_content && !content.annotations().contains_key(OWN_DELETION_POLICY) {
             patch["metadata"]["annotations"][OWN_DELETION_POLICY] = json!(content.spec.deletion_policy);
             patch["spec"] = json!({"deletionPolicy": "Retain"});

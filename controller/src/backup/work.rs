@@ -7,11 +7,11 @@ use crate::repository::Unusable;
 use crate::stores;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::crd::{Backup, Outcome, Owner, VolumeFacts, VolumePhase, VolumeStatus};
-use borgherd_api::names::{self, VOLUME_FACTS};
+use borgherd_api::names::{self, NODE_AFFINITY, VOLUME_FACTS};
 use borgherd_api::policy::Policy;
 use borgherd_api::{Reason, time};
 use chrono::{DateTime, Utc};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, NodeSelector};
 use kube::ResourceExt;
 use kube::api::Api;
 use std::sync::Arc;
@@ -104,6 +104,11 @@ impl<'a> Work<'a> {
 pub fn facts(snapshot: Option<&VolumeSnapshot>) -> VolumeFacts {
     let text = snapshot.and_then(|s| s.annotations().get(VOLUME_FACTS));
     text.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default()
+}
+
+/// Node affinity of the volume that a snapshot was cut from, if it has one.
+pub fn affinity(snapshot: Option<&VolumeSnapshot>) -> Option<NodeSelector> {
+    snapshot.and_then(|s| serde_json::from_str(s.annotations().get(NODE_AFFINITY)?).ok())
 }
 
 /// A duration in seconds, with fractions.
