@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::cuts::{self, Cuts};
 use crate::echo::Echo;
 use crate::events::Events;
+use crate::identity::Known;
 use crate::metrics::Metrics;
 use crate::stores::{self, Stores, Touch};
 use crate::world::World;
@@ -13,7 +14,7 @@ use chrono::{DateTime, Utc};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::Notify;
 
 /// Shared by all reconciles of this process.
@@ -46,6 +47,8 @@ pub struct Context {
     pub failures: Mutex<HashMap<String, u32>>,
     /// Resumes that are owed to applications, by UID of the Backup.
     pub debts: Mutex<HashMap<String, usize>>,
+    /// Which snapshots and contents say the same.
+    pub identities: Mutex<Known>,
     /// The wall clock.
     pub clock: fn() -> DateTime<Utc>,
 }
@@ -110,6 +113,11 @@ impl Context {
     /// Reads the world; a writer that panicked leaves it usable.
     pub fn world(&self) -> std::sync::RwLockReadGuard<'_, World> {
         self.world.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of snapshots and their contents.
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Seconds to wait after the next failure of `uid`: 1, 2, 4 … 60.

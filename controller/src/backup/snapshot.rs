@@ -73,7 +73,7 @@ impl Work<'_> {
         Ok(VolumeStatus { cut: Some(cut), durations: Some(durations), ..self.enter(volume, VolumePhase::Cut) })
     }
 
-    /// The content gets its snapshot's identity at once, so that nothing has to be carried a second later.
+    /// The content gets its snapshot's identity at once; nobody has to carry it.
     async fn keep_content(&self, name: &str, cut: DateTime<Utc>, snapshot: Option<&VolumeSnapshot>) -> Result<(), Error> {
         let content = self.contents().get(name).await.doing("reading the snapshot's content")?;
         let mut identity = snapshot.map(Identity::of).unwrap_or_default();
@@ -84,7 +84,11 @@ impl Work<'_> {
             patch["spec"] = json!({"deletionPolicy": "Retain"});
         }
         let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
-        self.contents().patch(name, &params, &Patch::Merge(patch)).await.map(|_| ()).doing("keeping the snapshot's content")
+        self.contents().patch(name, &params, &Patch::Merge(patch)).await.map(|_| ()).doing("keeping the snapshot's content")?;
+        if let Some(uid) = snapshot.and_then(|s| s.metadata.uid.as_deref()) {
+            self.ctx.known().saw_content(uid, &identity);
+        }
+        Ok(())
     }
 
     pub(super) fn mark_ready(&self, volume: &VolumeStatus, archive: bool) -> VolumeStatus {

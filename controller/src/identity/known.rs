@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 /// The pairs, by a digest of the snapshot's UID.
 #[derive(Default)]
-pub(super) struct Known {
+pub struct Known {
     pairs: HashMap<u64, Pair>,
     /// While snapshots are listed anew: those that were in it.
     listed: Option<HashSet<u64>>,
@@ -43,7 +43,7 @@ impl Known {
     }
 
     /// What stands on the content of a snapshot now; `true`: the snapshot is there, and says something else.
-    pub(super) fn saw_content(&mut self, uid: &str, identity: &Identity) -> bool {
+    pub fn saw_content(&mut self, uid: &str, identity: &Identity) -> bool {
         let uid = digest::of(uid);
         if identity.is_empty() && !self.pairs.contains_key(&uid) {
             return false;

@@ -11,15 +11,16 @@ use crate::error::{Doing, Error};
 use crate::pages::{self, PAGE};
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::identity::Identity;
-use borgherd_api::names::{CONTROLLER, TEMPORARY};
+use borgherd_api::names::{CONTROLLER, CUT, IN_FLIGHT, TEMPORARY};
 use futures::{FutureExt, Stream, StreamExt, stream};
-use known::Known;
+pub use known::Known;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use std::collections::HashMap;
+use std::sync::MutexGuard;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
@@ -51,7 +52,7 @@ type Again = HashMap<String, (String, String)>;
 pub async fn keep(ctx: &Context) {
     let snapshots = watcher::Config::default().labels(&format!("!{TEMPORARY}")).page_size(PAGE);
     let mut events = Box::pin(watch(Api::<VolumeSnapshot>::all(ctx.client.clone()), snapshots).default_backoff());
-    let mut keeper = Keeper { ctx, known: Known::default(), again: Again::new(), listed: false };
+    let mut keeper = Keeper { ctx, again: Again::new(), listed: false };
     let mut look = Instant::now();
     let mut retry = Instant::now();
     loop {
@@ -66,34 +67,37 @@ pub async fn keep(ctx: &Context) {
                 keeper.take(event, &mut events).await;
             }
         }
-        ctx.metrics.frozen(keeper.known.frozen());
+        ctx.metrics.frozen(ctx.known().frozen());
     }
 }
 
 struct Keeper<'a> {
     ctx: &'a Context,
-    known: Known,
     again: Again,
     /// Whether all contents were read once.
     listed: bool,
 }
 
 impl Keeper<'_> {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.ctx.known()
+    }
+
     /// Reads all contents; how long it is until the next time.
     async fn look_at_contents(&mut self) -> Duration {
         let api = contents(&self.ctx.client);
-        self.known.forget_contents();
-        let (known, again) = (&mut self.known, &mut self.again);
+        self.known().forget_contents();
+        let (ctx, again) = (self.ctx, &mut self.again);
         let read = pages::each(&api, ListParams::default(), |content: VolumeSnapshotContent| {
             let of = &content.spec.volume_snapshot_ref;
             let (Some(uid), true) = (&of.uid, stays(&content)) else { return };
-            if known.saw_content(uid, &Identity::of(&content)) {
+            if ctx.known().saw_content(uid, &Identity::of(&content)) {
                 again.insert(uid.clone(), (of.namespace.clone().unwrap_or_default(), of.name.clone().unwrap_or_default()));
             }
         });
         match read.await {
             Ok(()) => {
-                self.known.drop_empty();
+                self.known().drop_empty();
                 self.listed = true;
                 self.ctx.config.retention.interval
             }
@@ -119,26 +123,28 @@ impl Keeper<'_> {
         {
             complete |= self.put(event, &mut pending).await;
         }
+        // the backup that cut it may have written it meanwhile
+        pending.retain(|uid, wanted| self.known().saw_snapshot(uid, &wanted.identity));
         self.carry_all(pending).await;
         if complete {
-            info!(frozen = self.known.frozen(), "all contents have the identity of their snapshots");
+            info!(frozen = self.known().frozen(), "all contents have the identity of their snapshots");
         }
     }
 
     /// `true`: all snapshots were told.
     async fn put(&mut self, event: watcher::Result<Event<VolumeSnapshot>>, pending: &mut Pending) -> bool {
         match event {
-            Ok(Event::Init) => self.known.begin_listing(),
+            Ok(Event::Init) => self.known().begin_listing(),
             Ok(Event::InitApply(snapshot) | Event::Apply(snapshot)) => self.see(&snapshot, pending),
             Ok(Event::InitDone) => {
-                self.known.end_listing();
+                self.known().end_listing();
                 return true;
             }
             Ok(Event::Delete(snapshot)) => {
                 let uid = snapshot.uid().unwrap_or_default();
                 pending.remove(&uid);
                 self.again.remove(&uid);
-                if self.known.snapshot_is_gone(&uid) {
+                if self.known().snapshot_is_gone(&uid) {
                     self.look_whether_it_stays(&snapshot, &uid).await;
                 }
             }
@@ -147,13 +153,13 @@ impl Keeper<'_> {
         false
     }
 
-    /// One that is being deleted says nothing any more.
+    /// One that is being deleted says nothing any more, and one that is being cut gets what it says with the cut.
     fn see(&mut self, snapshot: &VolumeSnapshot, pending: &mut Pending) {
         let (uid, identity) = (snapshot.uid().unwrap_or_default(), Identity::of(snapshot));
         let content = snapshot.status.as_ref().and_then(|status| status.bound_volume_snapshot_content_name.clone());
-        let wanted = self.known.saw_snapshot(&uid, &identity);
+        let wanted = self.known().saw_snapshot(&uid, &identity);
         match content {
-            Some(content) if wanted && snapshot.metadata.deletion_timestamp.is_none() => {
+            Some(content) if wanted && !is_being_cut(snapshot) && snapshot.metadata.deletion_timestamp.is_none() => {
                 let (namespace, name) = (snapshot.namespace().unwrap_or_default(), snapshot.name_any());
                 pending.insert(uid, Wanted { namespace, name, content, identity });
             }
@@ -173,7 +179,7 @@ impl Keeper<'_> {
                     "its VolumeSnapshot is gone; it is kept as it is"
                 );
             }
-            Ok(_) => self.known.forget(uid),
+            Ok(_) => self.known().forget(uid),
             Err(error) => warn!(content, %error, "could not see whether a content outlives its VolumeSnapshot; the next look will"),
         }
     }
@@ -189,7 +195,7 @@ impl Keeper<'_> {
             match done {
                 Ok(is_there) => {
                     if is_there {
-                        self.known.saw_content(&uid, &wanted.identity);
+                        self.known().saw_content(&uid, &wanted.identity);
                     }
                 }
                 Err(error) => {
@@ -222,6 +228,10 @@ impl Keeper<'_> {
 
 fn contents(client: &Client) -> Api<VolumeSnapshotContent> {
     Api::all(client.clone())
+}
+
+fn is_being_cut(snapshot: &VolumeSnapshot) -> bool {
+    snapshot.labels().contains_key(IN_FLIGHT) && !snapshot.annotations().contains_key(CUT)
 }
 
 /// It is none of those that are made for one Backup or Restore, and is not going.
