@@ -76,9 +76,10 @@ impl Work<'_> {
     /// The content gets its snapshot's identity at once; nobody has to carry it.
     async fn keep_content(&self, name: &str, cut: DateTime<Utc>, snapshot: Option<&VolumeSnapshot>) -> Result<(), Error> {
         let content = self.contents().get(name).await.doing("reading the snapshot's content")?;
-        let mut identity = snapshot.map(Identity::of).unwrap_or_default();
+        let prefix = &self.ctx.config.retention.label_prefix;
+        let mut identity = snapshot.map(|snapshot| Identity::under(prefix, snapshot)).unwrap_or_default();
         identity.annotations.insert(CUT.to_owned(), cut.to_rfc3339());
-        let mut patch = json!({"metadata": identity.patch(&Identity::of(&content)).unwrap_or_default()});
+        let mut patch = json!({"metadata": identity.patch(&Identity::under(prefix, &content)).unwrap_or_default()});
         if self.ctx.config.retain_content && !content.annotations().contains_key(OWN_DELETION_POLICY) {
             patch["metadata"]["annotations"][OWN_DELETION_POLICY] = json!(content.spec.deletion_policy);
             patch["spec"] = json!({"deletionPolicy": "Retain"});
