@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::cuts::{self, Cuts};
 use crate::echo::Echo;
 use crate::events::Events;
-use crate::identity::Known;
+use crate::identity::known::Known;
 use crate::metrics::Metrics;
 use crate::stores::{self, Stores, Touch};
 use crate::world::World;

@@ -4,7 +4,7 @@
 //! Snapshots are watched and forgotten again as they come; what is remembered are digests (`known`). All contents are read at start and on
 //! a timer, so that nothing has to be written for what is in step already.
 
-mod known;
+pub mod known;
 
 use crate::context::Context;
 use crate::error::{Doing, Error};
@@ -14,7 +14,7 @@ use borgherd_api::identity::Identity;
 use borgherd_api::names::{CONTROLLER, CUT, IN_FLIGHT, TEMPORARY};
 use borgherd_api::retention::Prefix;
 use futures::{FutureExt, Stream, StreamExt, stream};
-pub use known::Known;
+use known::Known;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
