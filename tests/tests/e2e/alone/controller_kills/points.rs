@@ -37,11 +37,12 @@ const fn then(point: Point, then: Then) -> Point {
 }
 
 /// All of them.
-pub(super) const POINTS: [Point; 28] = [
+pub(super) const POINTS: [Point; 26] = [
     point("due but not created", &["CREATE backups APP"], |s| s.backups.is_empty()),
-    point("created, no status", &["backups Pending"], |s| !s.backups.is_empty() && s.status().is_none()),
-    point("pending, no snapshot", &["CREATE volumesnapshots APP"], |s| s.is(VolumePhase::Pending) && s.snapshot.is_none()),
-    point("snapshot, not written", &["backups Cutting"], |s| s.is(VolumePhase::Pending) && s.snapshot.is_some()),
+    point("created, no snapshot", &["CREATE volumesnapshots APP"], |s| {
+        !s.backups.is_empty() && s.status().is_none() && s.snapshot.is_none()
+    }),
+    point("snapshot, not written", &["backups Cutting"], |s| s.status().is_none() && s.snapshot.is_some()),
     point("cut, nothing recorded", &["UPDATE volumesnapshots APP", "UPDATE volumesnapshotcontents"], |s| {
         s.is(VolumePhase::Cutting) && s.is_cut() && !s.snapshot_marked() && !s.content_kept()
     }),
@@ -49,8 +50,7 @@ pub(super) const POINTS: [Point; 28] = [
         s.is(VolumePhase::Cutting) && !s.snapshot_marked() && s.content_kept()
     }),
     point("cut recorded, not written", &["backups Cut"], |s| s.is(VolumePhase::Cutting) && s.snapshot_marked() && s.content_kept()),
-    point("ready, not written", &["backups Waiting"], |s| s.is(VolumePhase::Cut) && s.ready()),
-    point("admitted, not written", &["backups Cloning"], |s| s.is(VolumePhase::Waiting)),
+    point("ready and admitted, not written", &["backups Cloning"], |s| s.is(VolumePhase::Cut) && s.ready()),
     point("admitted, no static content", &["CREATE volumesnapshotcontents"], |s| s.is(VolumePhase::Cloning) && s.clone_content.is_none()),
     point("static content, no snapshot of it", &["CREATE volumesnapshots VOLUMES"], |s| {
         s.is(VolumePhase::Cloning) && s.clone_content.is_some() && s.clone_snapshot.is_none()
