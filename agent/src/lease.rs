@@ -5,8 +5,8 @@
 //!
 //! Invariant: one field manager applies the whole Lease each time, so a deleted or damaged one is whole again at the next renewal.
 
-use crate::refusal::words;
 use borgherd_api::{crd::AgentRef, names};
+use borgherd_runtime::refusal::words;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;

@@ -6,7 +6,6 @@ pub mod lease;
 pub mod metrics;
 mod mount_table;
 pub mod push;
-mod refusal;
 pub mod run;
 pub mod sandbox;
 pub mod secrets;

@@ -1,10 +1,12 @@
 //! What a reconcile cannot carry out, and whether that is worth a word.
 
+use borgherd_runtime::refusal::words;
+
 /// What could not be carried out; the reconcile is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {}", words(source))]
     Api {
         /// What was tried.
         doing: &'static str,

@@ -6,6 +6,7 @@ use crate::config::Config;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 use borgherd_api::crd::{Backup, BorgRun, Repository, Restore};
 use borgherd_api::names::{COMPONENT, IN_FLIGHT, MAINTENANCE, OWNER, TEMPORARY};
+use borgherd_runtime::refusal::words_of_watch;
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -144,7 +145,7 @@ where
         while let Some(next) = stream.next().await {
             match next {
                 Ok(object) => touch.owner_of(&object),
-                Err(error) => warn!(kind = %<K as Lookup>::kind(&()), %error, "watch failed; trying again"),
+                Err(error) => warn!(kind = %<K as Lookup>::kind(&()), error = words_of_watch(&error), "watch failed; trying again"),
             }
         }
     });

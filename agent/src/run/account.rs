@@ -5,8 +5,8 @@
 //! cannot turn a success into a failure, nor the reverse.
 
 use super::bounds;
-use crate::refusal::words;
 use borgherd_api::crd::{AgentRef, BorgRun, BorgRunStatus};
+use borgherd_runtime::refusal::words;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use std::time::Duration;

@@ -3,9 +3,9 @@
 use super::account::{Account, WriteError};
 use super::context::Context;
 use super::{PATIENCE, bounds, next_pause};
-use crate::refusal::words;
 use borgherd_api::Reason;
 use borgherd_api::crd::{BorgRunSpec, BorgRunStatus, RunPhase};
+use borgherd_runtime::refusal::words;
 use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

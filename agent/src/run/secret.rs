@@ -2,10 +2,10 @@
 //!
 //! Invariant: they are never logged and never written to a disk of the node.
 
-use crate::refusal::words;
 use crate::sandbox::Secrets;
 use borgherd_api::Reason;
 use borgherd_api::crd::{Encryption, RunRepository};
+use borgherd_runtime::refusal::words;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use std::collections::BTreeMap;

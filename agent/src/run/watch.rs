@@ -6,8 +6,8 @@
 use super::context::Context;
 use super::decide::{Action, Seen, decide};
 use super::{recover, task};
-use crate::refusal::words_of_watch;
 use borgherd_api::crd::BorgRun;
+use borgherd_runtime::refusal::words_of_watch;
 use futures::TryStreamExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};

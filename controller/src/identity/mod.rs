@@ -13,6 +13,7 @@ use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::identity::Identity;
 use borgherd_api::names::{CONTROLLER, CUT, IN_FLIGHT, TEMPORARY};
 use borgherd_api::retention::Prefix;
+use borgherd_runtime::refusal::words_of_watch;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use known::Known;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -149,7 +150,7 @@ impl Keeper<'_> {
                     self.look_whether_it_stays(&snapshot, &uid).await;
                 }
             }
-            Err(error) => warn!(%error, "watching VolumeSnapshots failed; trying again"),
+            Err(error) => warn!(error = words_of_watch(&error), "watching VolumeSnapshots failed; trying again"),
         }
         false
     }

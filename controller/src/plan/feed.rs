@@ -8,6 +8,7 @@ use crate::world::{World, pvc_of};
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::crd::{Backup, Restore};
 use borgherd_api::names::{SCHEDULED_TIME, TYPE};
+use borgherd_runtime::refusal::words_of_watch;
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
 use kube::api::{Api, ListParams};
@@ -87,7 +88,7 @@ where
                     return;
                 }
             }
-            Err(error) => warn!(%error, "watching PVCs failed; trying again"),
+            Err(error) => warn!(error = words_of_watch(&error), "watching PVCs failed; trying again"),
         }
     }
 }
@@ -132,7 +133,7 @@ where
                 }
             }
             Ok(Event::Init) => {}
-            Err(error) => warn!(%error, "watching namespaces failed; trying again"),
+            Err(error) => warn!(error = words_of_watch(&error), "watching namespaces failed; trying again"),
         }
     }
 }

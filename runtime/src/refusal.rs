@@ -3,7 +3,7 @@
 use kube::runtime::watcher;
 
 /// The message of the API server where it gave one, else what happened on the way.
-pub(crate) fn words(error: &kube::Error) -> String {
+pub fn words(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return format!("the API server answers {}: {}", status.code, status.message);
     }
@@ -20,7 +20,7 @@ pub(crate) fn words(error: &kube::Error) -> String {
 }
 
 /// The same of a watch.
-pub(crate) fn words_of_watch(error: &watcher::Error) -> String {
+pub fn words_of_watch(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
             words(error)
