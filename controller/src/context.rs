@@ -6,6 +6,7 @@ use crate::cuts::{self, Cuts};
 use crate::echo::Echo;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::quiesce::Running;
 use crate::stores::{self, Stores, Touch};
 use crate::world::World;
 use borgherd_api::names::{SLOTS, agent_lease, node_of_agent};
@@ -46,6 +47,8 @@ pub struct Context {
     pub failures: Mutex<HashMap<String, u32>>,
     /// Resumes that are owed to applications, by UID of the Backup.
     pub debts: Mutex<HashMap<String, usize>>,
+    /// What runs in containers beside the reconciles.
+    pub running: Running,
     /// The wall clock.
     pub clock: fn() -> DateTime<Utc>,
 }

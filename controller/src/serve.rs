@@ -106,6 +106,7 @@ async fn lead(
         echo: Echo::default(),
         failures: Mutex::new(HashMap::new()),
         debts: Mutex::new(HashMap::new()),
+        running: crate::quiesce::Running::default(),
         clock: now,
     });
     adopt(&ctx).await.context("taking over what is under way")?;

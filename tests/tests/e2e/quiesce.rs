@@ -16,7 +16,7 @@ const RECORDED: &str = "- pre: {in: pod/app, command: [sh, -c, 'echo freeze $(da
                         post: {command: [sh, -c, 'echo thaw $(date +%s%N) >>/tmp/log']}\n";
 
 /// An application with a volume `data` and hooks.
-async fn application(w: &World, hooks: &str, annotations: &[(&str, &str)]) -> Result<Running> {
+pub(super) async fn application(w: &World, hooks: &str, annotations: &[(&str, &str)]) -> Result<Running> {
     let mut claim = Claim::new("data").annotation("hooks", hooks);
     for (key, value) in annotations {
         claim = claim.annotation(key, value);
@@ -42,12 +42,12 @@ async fn is_thawed(app: &Running) -> Result<bool> {
     Ok(last("thaw") > last("freeze"))
 }
 
-fn quiesce(backup: &Backup) -> Result<QuiesceStatus> {
+pub(super) fn quiesce(backup: &Backup) -> Result<QuiesceStatus> {
     backup.status.as_ref().and_then(|s| s.quiesce.clone()).context("the Backup has no account of its hooks")
 }
 
 /// Nothing is owed any more, and the Backup can go.
-async fn settled(w: &World, name: &str) -> Result<QuiesceStatus> {
+pub(super) async fn settled(w: &World, name: &str) -> Result<QuiesceStatus> {
     let backup = w.backup_ended(name).await?;
     let quiesce = quiesce(&backup)?;
     ensure!(quiesce.phase == QuiescePhase::Thawed && quiesce.debts() == 0, "at its end something is owed: {quiesce:#?}");
@@ -57,7 +57,7 @@ async fn settled(w: &World, name: &str) -> Result<QuiesceStatus> {
     Ok(quiesce)
 }
 
-async fn snapshots(w: &World) -> Result<usize> {
+pub(super) async fn snapshots(w: &World) -> Result<usize> {
     Ok(w.api::<VolumeSnapshot>().list(&ListParams::default()).await?.items.len())
 }
 

@@ -7,5 +7,6 @@ mod deadlines;
 mod downtime;
 mod observability;
 mod quiesce_kills;
+mod quiesce_lost;
 mod quiesce_walk;
 mod slots;
