@@ -1,6 +1,6 @@
 //! Hooks that are more than a command: beside the snapshot, lasting until the thaw, scaling.
 
-use super::quiesce::{application, quiesce, settled, snapshots};
+use super::quiesce::{application, bare, quiesce, settled, snapshots};
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
 use borgherd_api::crd::{ActionResult, Backup, QuiescePhase, Release};
@@ -159,6 +159,26 @@ fn quiesce_a_postgres_session_lasts_until_the_cut_and_one_that_is_lost_makes_no_
         ensure!(left == "0", "the session's command still runs");
         let said = w.api::<Pod>().logs("db", &LogParams::default()).await?;
         ensure!(!said.contains("terminating any other active server processes"), "PostgreSQL was restarted: {said}");
+        Ok(())
+    })
+}
+
+#[test]
+fn quiesce_a_session_lasts_until_the_cut_where_there_is_no_shell() -> Result<()> {
+    test("quiesce_a_session_lasts_until_the_cut_where_there_is_no_shell", async |w: &World| {
+        bare(w).await?;
+        // bash by its path only: what looks for sh finds none
+        let hooks = "- pre: {in: pod/bare, command: [/bin/bash, -c, 'echo almost; echo ready; /bin/cat >/tmp/told; /bin/sleep 1']}\n  \
+                     post: {command: [unlock, it now]}\n  session: true\n";
+        w.annotate::<PersistentVolumeClaim>("data", &[("hooks", Some(hooks))]).await?;
+        let name = w.backup_as(&["data"], false).await?;
+        let volumes = w.backup_succeeded(&name).await?;
+        ensure!(volumes.iter().all(|v| v.quiesced == Some(true)), "not quiesced: {volumes:#?}");
+        let account = settled(w, &name).await?;
+        let results: Vec<_> = account.hooks.iter().flat_map(|h| h.pre.iter().chain(&h.post)).map(|a| (a.shell, a.result)).collect();
+        ensure!(results == [(false, Some(ActionResult::Succeeded)); 2], "{account:#?}");
+        let told = w.exec(&w.namespace, "bare", "app", &["/bin/cat", "/tmp/told"]).await?.ok("cat")?.text();
+        ensure!(told.trim() == "unlock\nit now", "{told}");
         Ok(())
     })
 }
