@@ -4,9 +4,10 @@
 use borgherd_api::crd::ActionStatus;
 use borgherd_api::hooks::wrapper;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// One shell as `sh`, a folder for what commands write, a token of its own.
@@ -214,5 +215,97 @@ fn a_process_that_stays_behind_or_much_output_holds_nothing_up() {
         let (code, out) = w.run(&wrapper::pre(&pre, None));
         assert_eq!((code, out.len() <= 16384, out.len() > 16000), (0, true, true), "{}: {}", w.shell, out.len());
         assert!(begun.elapsed() < Duration::from_secs(8), "{}: {:?}", w.shell, begun.elapsed());
+    });
+}
+
+/// A session that has said that it is ready, and what is to be read of it yet.
+fn held(w: &World, pre: &ActionStatus, post: &ActionStatus, watch: Duration) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+    let mut main = w.command(&wrapper::session(pre, post, watch)).stdin(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(main.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), wrapper::READY, "{}", w.shell);
+    let input = main.stdin.take().unwrap();
+    (main, input, said)
+}
+
+fn rest(mut main: Child, mut said: BufReader<ChildStdout>) -> (i32, String) {
+    let mut text = String::new();
+    said.read_to_string(&mut text).unwrap();
+    (main.wait().unwrap().code().unwrap_or(-1), text.trim().to_owned())
+}
+
+/// Holds until its input ends, and writes down what it is told.
+const HOLD: &str =
+    "echo hold >>@/log; echo \"$DB_PASSWORD\"; echo ready; while read -r line; do echo \"$line\" >>@/log; done; echo over; exit 3";
+
+#[test]
+fn a_session_lasts_until_its_input_ends() {
+    each("session", |w| {
+        let (pre, post) = (w.action(HOLD, 10), w.action("", 10));
+        let (main, mut input, said) = held(w, &pre, &post, Duration::from_mins(1));
+        assert_eq!(w.read("log"), "hold\n", "{}", w.shell);
+        input.write_all(b"one\ntwo words\n").unwrap();
+        drop(input);
+        assert_eq!(rest(main, said), (3, "[hidden]\nover".to_owned()), "{}", w.shell);
+        assert_eq!(w.read("log"), "hold\none\ntwo words\n", "{}", w.shell);
+        assert_eq!(w.run(&wrapper::end_session(&post)).0, 0);
+        w.until("nothing is left running", || !World::lives(&w.token));
+    });
+}
+
+#[test]
+fn a_session_that_is_never_ready_or_does_not_end_is_killed() {
+    each("stuck", |w| {
+        let mark = format!("6{}", std::process::id());
+        let (never, post) = (w.action(&format!("echo no; exec sleep {mark}"), 1), w.action("", 1));
+        let main = w.command(&wrapper::session(&never, &post, Duration::from_mins(1))).stdin(Stdio::piped()).spawn();
+        let mut main = main.unwrap();
+        let (_input, said) = (main.stdin.take(), BufReader::new(main.stdout.take().unwrap()));
+        let (code, out) = rest(main, said);
+        assert_eq!((code, out.starts_with("no")), (wrapper::TIMED_OUT, true), "{}: {out}", w.shell);
+        drop(fs::remove_dir_all(format!("/dev/shm/borgherd.{}", w.token)));
+        let deaf = w.action(&format!("echo ready; exec sleep {mark}"), 10);
+        let (main, input, said) = held(w, &deaf, &post, Duration::from_mins(1));
+        drop(input);
+        assert_eq!(rest(main, said).0, wrapper::TIMED_OUT, "{}", w.shell);
+        assert!(!World::lives(&mark), "{}: it still runs", w.shell);
+        w.until("nothing is left running", || !World::lives(&w.token));
+    });
+}
+
+#[test]
+fn a_session_whose_connection_is_lost_ends_and_so_does_one_that_is_forgotten() {
+    each("lost", |w| {
+        let post = ActionStatus { command: vec!["told".to_owned(), "also told".to_owned()], ..w.action("", 5) };
+        let pre = w.action(HOLD, 10);
+        // nobody reads or writes any more
+        let (main, input, said) = held(w, &pre, &post, Duration::from_mins(1));
+        drop((input, said));
+        let main = std::cell::RefCell::new(main);
+        w.until("it has ended", || main.borrow_mut().try_wait().unwrap().is_some());
+        assert_eq!(w.read("log"), "hold\n", "{}", w.shell);
+        drop(fs::remove_dir_all(format!("/dev/shm/borgherd.{}", w.token)));
+        // connected, and never told to end
+        let (main, _input, said) = held(w, &pre, &post, Duration::ZERO);
+        assert_eq!(rest(main, said).0, 3, "{}", w.shell);
+        assert_eq!(w.read("log"), "hold\nhold\ntold\nalso told\n", "{}", w.shell);
+        w.until("nothing is left running", || !World::lives(&w.token));
+    });
+}
+
+#[test]
+fn a_session_is_ended_from_outside_and_none_begins_after_that() {
+    each("outside", |w| {
+        let post = ActionStatus { command: vec!["told".to_owned()], ..w.action("", 5) };
+        let pre = w.action(HOLD, 10);
+        let (main, _input, said) = held(w, &pre, &post, Duration::from_mins(1));
+        assert_eq!(w.run(&wrapper::end_session(&post)).0, 0, "{}", w.shell);
+        assert_eq!(rest(main, said).0, 3, "{}", w.shell);
+        assert_eq!(w.read("log"), "hold\ntold\n", "{}", w.shell);
+        assert_eq!(w.run(&wrapper::session(&pre, &post, Duration::ZERO)).0, wrapper::TOO_LATE, "{}", w.shell);
+        drop(fs::remove_dir_all(format!("/dev/shm/borgherd.{}", w.token)));
+        assert_eq!(w.run(&wrapper::end_session(&post)).0, 0, "{}: where none ever began", w.shell);
+        assert_eq!(w.run(&wrapper::session(&pre, &post, Duration::ZERO)).0, wrapper::TOO_LATE, "{}", w.shell);
     });
 }

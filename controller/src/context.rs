@@ -7,6 +7,7 @@ use crate::echo::Echo;
 use crate::events::Events;
 use crate::identity::known::Known;
 use crate::metrics::Metrics;
+use crate::quiesce::Running;
 use crate::stores::{self, Stores, Touch};
 use crate::world::World;
 use borgherd_api::names::{SLOTS, agent_lease, node_of_agent};
@@ -49,6 +50,8 @@ pub struct Context {
     pub debts: Mutex<HashMap<String, usize>>,
     /// Which snapshots and contents say the same.
     pub identities: Mutex<Known>,
+    /// What runs in containers beside the reconciles.
+    pub running: Running,
     /// The wall clock.
     pub clock: fn() -> DateTime<Utc>,
 }

@@ -107,6 +107,7 @@ async fn lead(
         failures: Mutex::new(HashMap::new()),
         debts: Mutex::new(HashMap::new()),
         identities: Mutex::default(),
+        running: crate::quiesce::Running::default(),
         clock: now,
     });
     adopt(&ctx).await.context("taking over what is under way")?;

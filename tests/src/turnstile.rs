@@ -23,7 +23,8 @@ const REFUSED: &str = "turnstile closed at";
 /// What a closed turnstile is asked in vain to find out that it works.
 const PROBE: &str = "CREATE configmaps";
 
-/// What is asked for: a status as `backups Cutting`, anything else as `CREATE pods borgherd-volumes`; a command in a pod as `CONNECT pods NAMESPACE`.
+/// What is asked for: a status as `backups Cutting`, anything else as `CREATE pods borgherd-volumes`; a command in a pod as `CONNECT pods NAMESPACE`, a
+/// scaling as `UPDATE deployments NAMESPACE`.
 const WHAT: &str = "\
 (has(request.subResource) && request.subResource == 'status') ? \
   (request.resource.resource + ' ' + (!has(object.status) ? '' \
@@ -95,10 +96,11 @@ impl Turnstile<'_> {
                 "failurePolicy": "Fail",
                 "paramKind": { "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotClass" },
                 "matchConstraints": { "resourceRules": [{
-                    "apiGroups": ["", "borgherd.dev", "snapshot.storage.k8s.io"], "apiVersions": ["*"],
+                    "apiGroups": ["", "apps", "borgherd.dev", "snapshot.storage.k8s.io"], "apiVersions": ["*"],
                     "operations": ["CREATE", "UPDATE", "DELETE", "CONNECT"],
                     "resources": [
                         "configmaps", "persistentvolumeclaims", "persistentvolumes", "pods", "pods/exec", "volumesnapshots", "volumesnapshotcontents",
+                        "deployments/scale", "statefulsets/scale",
                         "backups", "backups/status", "borgruns", "borgruns/status",
                     ],
                 }] },

@@ -75,7 +75,7 @@ pub enum Release {
 #[serde(rename_all = "camelCase")]
 pub struct HookStatus {
     /// What it is.
-    #[serde(default, skip_serializing_if = "StepKind::is_hook")]
+    #[serde(default, skip_serializing_if = "StepKind::is_plain")]
     pub kind: StepKind,
     /// Hooks of the same number run together; groups run in order, post hooks in reverse order.
     pub group: u32,
@@ -98,9 +98,15 @@ pub struct HookStatus {
 /// What one entry of the list of hooks is. Only hooks hold an application still.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StepKind {
-    /// A hook.
+    /// A hook whose pre is awaited.
     #[default]
     Hook,
+    /// A hook whose pre runs beside the snapshot.
+    Beside,
+    /// A hook whose pre lasts until the thaw: `pre` has ended once it holds the application still, `post` when it is over.
+    Session,
+    /// A Deployment or StatefulSet that is scaled.
+    Scale,
     /// Looks whether a database can be dumped. `command` has the words of the script.
     Check,
     /// Dumps a database. `command` has the words of the script.
@@ -112,25 +118,56 @@ impl StepKind {
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants a reference")]
     pub const fn is_hook(&self) -> bool {
         match self {
-            Self::Hook => true,
+            Self::Hook | Self::Beside | Self::Session | Self::Scale => true,
             Self::Check | Self::Dump => false,
+        }
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants a reference")]
+    const fn is_plain(&self) -> bool {
+        match self {
+            Self::Hook => true,
+            Self::Beside | Self::Session | Self::Scale | Self::Check | Self::Dump => false,
         }
     }
 }
 
-/// One command in one container.
+/// What can be scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Workload {
+    /// A Deployment.
+    Deployment,
+    /// A StatefulSet.
+    StatefulSet,
+}
+
+/// How a workload is scaled: to `to` where it has `from` replicas; where it has any other number, somebody else has changed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Scaling {
+    /// What it is.
+    pub kind: Workload,
+    /// Replicas before.
+    pub from: i32,
+    /// Replicas after.
+    pub to: i32,
+}
+
+/// One command in one container, or the scaling of one workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionStatus {
-    /// Name of the pod.
+    /// Name of the pod, or of what is scaled.
     #[schemars(length(max = 253))]
     pub pod: String,
     /// Its UID; when that is gone nothing is owed.
     #[schemars(length(max = 64))]
     pub pod_uid: String,
-    /// Name of the container.
+    /// Name of the container; empty where something is scaled.
     #[schemars(length(max = 63))]
     pub container: String,
+    /// In place of a command: how it is scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scaling>,
     /// Whether there is a shell: where there is none, nothing kills a command that takes too long and nothing resumes by itself.
     pub shell: bool,
     /// What makes repetitions of the post hook no-ops in that container.
@@ -170,7 +207,7 @@ pub enum ActionResult {
     TimedOut,
     /// It took too long or the connection broke, and nothing could kill it: there is no shell.
     MayStillRun,
-    /// Its pod is gone: nothing is owed to it.
+    /// Its pod is gone, or its session, or somebody else has scaled it: nothing is owed to it.
     Void,
 }
 

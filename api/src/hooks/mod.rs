@@ -19,7 +19,7 @@ pub mod wrapper;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Action, Hook, check};
+pub use check::{Action, Hook, Mode, check};
 pub(crate) use parse::known;
 pub use parse::parse;
 pub use place::Place;

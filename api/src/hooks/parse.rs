@@ -22,7 +22,12 @@ pub fn parse(text: &str) -> Result<Vec<Hook>, String> {
         return Err("is no list of hooks; each begins with '- pre: {in: deployment/NAME, command: [PROGRAM, ARGUMENT]}'".to_owned());
     };
     let read = (1..).zip(items).map(|(number, item)| hook(item).map_err(|said| format!("hook {number}: {said}")));
-    check(&read.collect::<Result<Vec<_>, _>>()?)
+    let read = read.collect::<Result<Vec<_>, _>>()?;
+    // the chart's admission policy asks who sets it for the right to scale by looking for the word
+    if read.iter().any(|hook| hook.scale.is_some()) && !text.contains("scale") {
+        return Err("writes scale with escapes; write the word itself".to_owned());
+    }
+    check(&read)
 }
 
 fn hook(item: Value) -> Result<HookSpec, String> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a process that finds pre hooks begun and not ended did not run them itself, or has lost their results: it resumes.
 
-use crate::crd::{ActionResult, ActionStatus, HookStatus, QuiescePhase, QuiesceStatus, Release};
+use crate::crd::{ActionResult, ActionStatus, HookStatus, QuiescePhase, QuiesceStatus, Release, StepKind};
 use crate::hooks::OnError;
 use chrono::{DateTime, Utc};
 
@@ -51,10 +51,10 @@ fn freezing(status: &QuiesceStatus, seen: Seen) -> Next {
     if seen.deleted {
         return Next::Release(Release::Deleted);
     }
-    if hooks().any(|hook| hook.on_error == OnError::Fail && hook.pre.iter().any(has_failed)) {
+    if is_void(status) {
         return Next::Release(Release::HookFailed);
     }
-    if hooks().any(|hook| hook.begun_at.is_some() && hook.pre.iter().any(|pre| pre.result.is_none())) {
+    if hooks().any(|hook| hook.kind != StepKind::Beside && is_running(hook)) {
         return Next::Release(Release::Interrupted);
     }
     if seen.now >= status.deadline {
@@ -70,6 +70,10 @@ fn frozen(status: &QuiesceStatus, seen: Seen) -> Next {
     if seen.deleted {
         return Next::Release(Release::Deleted);
     }
+    // a session that is lost lets its application go
+    if is_void(status) {
+        return Next::Release(Release::HookFailed);
+    }
     // a cut that is seen after the watchdogs' deadline may have come after a thaw
     if seen.all_cut && seen.now < status.deadline {
         return Next::Release(Release::Cut);
@@ -78,8 +82,11 @@ fn frozen(status: &QuiesceStatus, seen: Seen) -> Next {
 }
 
 fn thawing(status: &QuiesceStatus, seen: Seen) -> Next {
-    let owed: Vec<(usize, &HookStatus)> = status.hooks.iter().enumerate().filter(|(_, hook)| hook.debts().next().is_some()).collect();
-    if owed.is_empty() {
+    let is_awaited = |hook: &HookStatus| is_awaited(status, hook);
+    let owed: Vec<(usize, &HookStatus)> =
+        status.hooks.iter().enumerate().filter(|(_, hook)| hook.debts().next().is_some() && !is_awaited(hook)).collect();
+    let awaits = awaits(status);
+    if owed.is_empty() && !awaits {
         return Next::Finish;
     }
     let is_due = |post: &ActionStatus| post.not_before.is_none_or(|at| at <= seen.now);
@@ -90,8 +97,33 @@ fn thawing(status: &QuiesceStatus, seen: Seen) -> Next {
     if !groups.is_empty() {
         return Next::Pay(groups);
     }
-    let next = owed.iter().flat_map(|(_, hook)| hook.debts()).filter_map(|post| post.not_before).min();
+    // who has run beside the snapshot tells its end; this is in case that is missed
+    let end = awaits.then(|| seen.now + LOOK);
+    let next = owed.iter().flat_map(|(_, hook)| hook.debts()).filter_map(|post| post.not_before).chain(end).min();
     Next::Wait(next.unwrap_or(seen.now))
+}
+
+/// How often it is looked whether a command beside the snapshot has ended.
+const LOOK: chrono::Duration = chrono::Duration::seconds(10);
+
+/// Begun, and an end not known.
+fn is_running(hook: &HookStatus) -> bool {
+    hook.begun_at.is_some() && hook.pre.iter().any(|pre| pre.result.is_none())
+}
+
+/// A pre that runs beside the snapshot and decides whether that counts. Where the freeze has failed, nobody waits for it.
+fn is_awaited(status: &QuiesceStatus, hook: &HookStatus) -> bool {
+    hook.kind == StepKind::Beside && status.release == Some(Release::Cut) && is_running(hook)
+}
+
+/// Whether the snapshots are cut, and wait to count until a command beside them has ended.
+pub fn awaits(status: &QuiesceStatus) -> bool {
+    status.phase == QuiescePhase::Thawing && status.hooks.iter().any(|hook| is_awaited(status, hook))
+}
+
+/// Whether a failure of a pre hook voids the backup.
+pub fn is_void(status: &QuiesceStatus) -> bool {
+    status.hooks.iter().any(|hook| hook.on_error == OnError::Fail && hook.pre.iter().any(has_failed))
 }
 
 /// Whether a command ended otherwise than it should.
@@ -102,9 +134,10 @@ pub const fn has_failed(action: &ActionStatus) -> bool {
     }
 }
 
-/// Whether snapshots that were cut while it held are quiesced: no pre hook failed.
+/// Whether snapshots that were cut while it held are quiesced: no pre hook failed, but for those that run beside the snapshot and so hold
+/// nothing.
 pub fn is_sound(status: &QuiesceStatus) -> bool {
-    !status.hooks.iter().flat_map(|hook| &hook.pre).any(has_failed)
+    !status.hooks.iter().filter(|hook| hook.kind != StepKind::Beside).flat_map(|hook| &hook.pre).any(has_failed)
 }
 
 /// How long after the `attempts`th failure a post hook is tried again: 1, 2, 4 … 60 seconds.

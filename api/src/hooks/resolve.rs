@@ -1,8 +1,8 @@
 //! From hooks to what is written down before the first of them runs: pods by UID, commands, tokens, groups, the deadline.
 
-use super::check::{Action, Hook};
+use super::check::{self, Action, Hook};
 use super::spec::OnError;
-use crate::crd::{ActionStatus, HookStatus, QuiescePhase, QuiesceStatus, StepKind};
+use crate::crd::{ActionStatus, HookStatus, QuiescePhase, QuiesceStatus, Scaling, StepKind, Workload};
 use crate::database::Preset;
 use crate::database::script::{self, Mode};
 use crate::names;
@@ -18,17 +18,19 @@ const DUMP: u32 = 2;
 /// How long a look at a database may take.
 const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A container that a command can be run in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A container that a command can be run in, or a workload that is scaled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Name of its pod.
+    /// Name of its pod, or of the workload.
     pub pod: String,
-    /// UID of its pod.
+    /// UID of that.
     pub pod_uid: String,
-    /// Its name.
+    /// Its name; empty for a workload.
     pub container: String,
     /// Whether it has a shell.
     pub shell: bool,
+    /// Of a workload: what it is and how many replicas it has.
+    pub replicas: Option<(Workload, i32)>,
 }
 
 /// A hook with the containers of its pre and its post; empty where it has none of these.
@@ -90,7 +92,9 @@ pub fn resolve(backup: &str, dumped: &[Dumped], placed: &[Placed], limit: Durati
 /// When all that has not begun has had its time, and the freeze too. It may be set anew as long as nothing is held still.
 pub fn deadline(hooks: &[HookStatus], limit: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
     let ahead = || hooks.iter().filter(|hook| hook.begun_at.is_none());
-    let within = |group: u32| ahead().filter(|hook| hook.group == group).flat_map(|hook| &hook.pre).map(|pre| pre.timeout_seconds).max();
+    // what runs beside the snapshot is not waited for
+    let awaited = || ahead().filter(|hook| hook.kind != StepKind::Beside);
+    let within = |group: u32| awaited().filter(|hook| hook.group == group).flat_map(|hook| &hook.pre).map(|pre| pre.timeout_seconds).max();
     let groups: BTreeSet<u32> = ahead().map(|hook| hook.group).collect();
     let pre: u64 = groups.into_iter().filter_map(within).map(u64::from).sum();
     now + chrono::Duration::from_std(Duration::from_secs(pre) + limit + LEAD).unwrap_or_default()
@@ -113,13 +117,26 @@ fn hook(backup: &str, number: usize, placed: &Placed) -> HookStatus {
         let at = |found: &Found| what.as_ref().map(|what| action(backup, &number, what.command.clone(), what.timeout, found));
         found.iter().filter_map(at).collect()
     };
-    let (pre, post) = (in_all(&hook.pre, pre), in_all(&hook.post, post));
-    HookStatus { kind: StepKind::Hook, group: *group, on_error: hook.on_error, begun_at: None, pre, post }
+    let (mut pre, mut post): (Vec<ActionStatus>, Vec<ActionStatus>) = (in_all(&hook.pre, pre), in_all(&hook.post, post));
+    let kind = match hook.mode {
+        check::Mode::Command => StepKind::Hook,
+        check::Mode::Beside => StepKind::Beside,
+        check::Mode::Session => StepKind::Session,
+        check::Mode::Scale(to) => {
+            let replicas = placed.pre.iter().filter_map(|found| found.replicas);
+            for ((pre, post), (kind, from)) in pre.iter_mut().zip(&mut post).zip(replicas) {
+                pre.scale = Some(Scaling { kind, from, to });
+                post.scale = Some(Scaling { kind, from: to, to: from });
+            }
+            StepKind::Scale
+        }
+    };
+    HookStatus { kind, group: *group, on_error: hook.on_error, begun_at: None, pre, post }
 }
 
 /// `number` tells the entries of a Backup apart.
 fn action(backup: &str, number: &str, command: Vec<String>, timeout: Duration, found: &Found) -> ActionStatus {
-    let Found { pod, pod_uid, container, shell } = found.clone();
+    let Found { pod, pod_uid, container, shell, replicas: _ } = found.clone();
     let token = names::hash(&[backup, number, &pod_uid, &container], 12);
     let timeout_seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
     ActionStatus { pod, pod_uid, container, shell, token, command, timeout_seconds, ..ActionStatus::default() }

@@ -19,13 +19,14 @@ pub struct HookSpec {
     /// Runs together with those before and after it that are parallel, too.
     #[serde(default)]
     pub parallel: bool,
-    /// Not available yet: `true` is refused.
+    /// `true`: pre stays connected with its input open until the thaw. It says the line `ready` once it holds the application still; the words
+    /// of post's command are then written to it, one a line, and its input is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<bool>,
-    /// Not available yet: `false` is refused.
+    /// `false`: pre runs beside the snapshot; it is awaited after the cut, before anything is archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<bool>,
-    /// Not available yet: refused.
+    /// In place of a command: pods that the Deployment or StatefulSet is scaled to, and back to what it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<u32>,
 }
@@ -44,7 +45,7 @@ pub struct ActionSpec {
     /// In which of the ready pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<Pods>,
-    /// Program and arguments; no shell is involved unless it is named.
+    /// Program and arguments; no shell is involved unless it is named. Of the post of a session: lines that are written to it.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(max = 4096)))]
     pub command: Vec<String>,

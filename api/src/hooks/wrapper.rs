@@ -16,6 +16,9 @@ pub const BROKEN: i32 = 125;
 /// Exit code of a pre hook that came after the thaw and was not run.
 pub const TOO_LATE: i32 = 123;
 
+/// What a session says, on a line of its own, once it holds the application still.
+pub const READY: &str = "ready";
+
 /// Argv of a pre hook. With `post` a watchdog runs that one `watch` after now if nobody else has.
 pub fn pre(action: &ActionStatus, post: Option<(&ActionStatus, Duration)>) -> Vec<String> {
     let (seconds, owed) = match post {
@@ -35,6 +38,20 @@ pub fn post(action: &ActionStatus) -> Vec<String> {
     let mut argv = begin("post", action);
     argv.extend(action.command.iter().cloned());
     argv
+}
+
+/// Argv of a session: says the line [`READY`] once it holds, and what it has said after its end. Its input are the lines of `post`; what has
+/// not ended by itself `watch` after now is told them by a watchdog.
+pub fn session(action: &ActionStatus, post: &ActionStatus, watch: Duration) -> Vec<String> {
+    let mut argv = begin("hold", action);
+    argv.extend([watch.as_secs() + 1, u64::from(post.timeout_seconds), post.command.len() as u64].map(|number| number.to_string()));
+    argv.extend(post.command.iter().chain(&action.command).cloned());
+    argv
+}
+
+/// Argv that ends a session that nobody is connected to; its exit code is 0 once that is over, whoever has ended it.
+pub fn end_session(post: &ActionStatus) -> Vec<String> {
+    begin("end", post)
 }
 
 /// Argv that tells, by exit code 0, that there is a shell.

@@ -1,7 +1,9 @@
 # Run as: sh -c 'eval "$1"' borgherd SCRIPT MODE TOKEN LIMIT GRACE ...
 #   pre  … WATCH POSTLIMIT COUNT POSTWORD{COUNT} WORD...   the command; a watchdog runs POSTWORD... after WATCH seconds
 #   post … WORD...                                         resumes; once it has succeeded, the same again does nothing
-# and by itself, each in a session of its own: run, timer, watchdog.
+#   hold … WATCH POSTLIMIT COUNT LINE{COUNT} WORD...       a command that lasts until its input ends; says `ready`, and the rest at its end
+#   end  …                                                 ends one that nobody is connected to
+# and by itself, each in a session of its own: run, timer, watchdog, guard.
 # A process that outlives its parent becomes a child of process 1, and PostgreSQL there takes one that a signal ended for a crash of its own.
 # So timer and watchdog are never killed: they look once a second whether they are still wanted.
 # All it writes is below /dev/shm or /tmp: a frozen volume would hold it up. Exit 123: came after the thaw, 124: too long, 125: cannot.
@@ -11,9 +13,9 @@ shift 5
 
 own() { # CMD...: in a session of its own where there is setsid, in the background, with no stream of ours
   if command -v setsid >/dev/null 2>&1; then
-    setsid "$@" </dev/null >/dev/null 2>&1 &
+    setsid "$@" </dev/null >/dev/null 2>&1 3<&- 4>&- &
   else
-    "$@" </dev/null >/dev/null 2>&1 &
+    "$@" </dev/null >/dev/null 2>&1 3<&- 4>&- &
   fi
 }
 
@@ -52,7 +54,7 @@ find_folder() { # the token's folder, made if need be
     folder=$base/borgherd.$token
     [ ! -d "$folder" ] || return 0
   done
-  case $mode in timer | watchdog) exit 0 ;; esac # all is over already
+  case $mode in timer | watchdog | guard) exit 0 ;; esac # all is over already
   for base in /dev/shm /tmp; do
     folder=$base/borgherd.$token
     ! mkdir "$folder" 2>/dev/null || return 0
@@ -121,20 +123,22 @@ command_with_timer() { # KIND WORD...: runs it, kills it in time, shows what it 
   return "$code"
 }
 
-run_command() { # NAME PIPE KIND WORD...: in a session of its own; a thaw that comes first, or now, wins
+run_command() { # NAME PIPE KIND WORD...: in a session of its own; a thaw that comes first, or now, wins. What lasts has its input from NAME.in
   name=$1 pipe=$2 kind=$3
   shift 3
   trap : TERM INT HUP
   if [ -n "$pipe" ]; then exec >"$pipe" 2>&1; fi
   if command -v setsid >/dev/null 2>&1; then echo "-$$" >"$name.pid"; fi
-  if [ "$kind" = pre ] && [ -e "$folder/over" ]; then
+  input=/dev/null
+  if [ "$kind" = hold ]; then input=$name.in; fi
+  if [ "$kind" != post ] && [ -e "$folder/over" ]; then
     echo "(not run: the thaw was first)"
     code=123
   else
-    "$@" </dev/null &
+    "$@" <"$input" &
     child=$!
     if [ ! -s "$name.pid" ]; then echo "$child" >"$name.pid"; fi
-    if [ "$kind" = pre ] && [ -e "$folder/over" ]; then signal KILL "$name.pid"; fi
+    if [ "$kind" != post ] && [ -e "$folder/over" ]; then signal KILL "$name.pid"; fi
     while :; do
       wait "$child"
       code=$?
@@ -142,11 +146,12 @@ run_command() { # NAME PIPE KIND WORD...: in a session of its own; a thaw that c
     done
   fi
   echo "$code" >"$name.code.new" && mv "$name.code.new" "$name.code"
+  if [ "$kind" = hold ]; then signal TERM "$name.relay"; fi
   if [ -n "$pipe" ]; then printf '\nborgherd-end-%s\n\n' "$token"; fi
 }
 
-kill_in_time() { # NAME
-  sleep_unless "$limit" "$1.ended" "$1.code" || return 0
+kill_in_time() { # NAME FILE...: unless it has ended, or one of FILE is there
+  sleep_unless "$limit" "$@" "$1.ended" "$1.code" || return 0
   : >"$1.late"
   signal TERM "$1.pid"
   if sleep_unless "$grace" "$1.ended" "$1.code"; then signal KILL "$1.pid"; fi
@@ -214,12 +219,97 @@ watch() { # SECONDS WORD...: thaws when nobody else has
   done
 }
 
-quiesce() { # WATCH POSTLIMIT COUNT POSTWORD... WORD...
-  watch=$1 post_limit=$2 count=$3
-  shift 3
+forget() { # what is left of backups that have been over for an hour
   for other in /dev/shm/borgherd.* /tmp/borgherd.*; do # of backups that have been over for an hour
     if [ -n "$(find "$other/thawed" -mmin +60 2>/dev/null)" ]; then rm -rf "$other"; fi
   done
+}
+
+lines() { # what a session says, line by line until it is ready, then the rest
+  trap '' PIPE
+  while IFS= read -r line; do
+    if [ "$line" = ready ]; then
+      : >"$name.ready"
+      echo ready >&4
+      break
+    fi
+    printf '%s\n' "$line"
+    if [ "$line" = "borgherd-end-$token" ]; then break; fi
+  done
+  exec 3<&- 4>&-
+  exec cat
+}
+
+hold() { # WATCH POSTLIMIT COUNT LINE... WORD...: a command that lasts. Its input is ours, so it ends where we are disconnected
+  watch=$1 post_limit=$2 count=$3 name=$folder/hold
+  shift 3
+  forget
+  if [ -e "$folder/over" ]; then
+    echo "(not run: the thaw was first)"
+    return 123
+  fi
+  if ! command -v awk >/dev/null || ! command -v sed >/dev/null || ! mkfifo "$name.in" "$name.pipe"; then
+    rm -rf "$folder"
+    echo "(not run: a session needs mkfifo, sed and awk in the container)"
+    return 125
+  fi
+  : >"$name.lines"
+  while [ "$count" -gt 0 ]; do
+    printf '%s\n' "$1" >>"$name.lines"
+    shift
+    count=$((count - 1))
+  done
+  exec 3<&0 4>&1
+  lines <"$name.pipe" 2>/dev/null | filter >"$name.said" 2>/dev/null 3<&- 4>&- &
+  reader=$!
+  cat <&3 >"$name.in" 2>/dev/null 3<&- 4>&- &
+  relay=$!
+  echo "$relay" >"$name.relay"
+  again timer "$name" "$name.ready"
+  again run "$name" "$name.pipe" hold "$@"
+  runner=$!
+  limit=$post_limit
+  again guard "$watch"
+  wait "$relay" # until the input ends, or the command
+  again timer "$name"
+  wait "$runner"
+  code=$?
+  : >"$name.ended"
+  if [ -e "$name.code" ]; then code=$(cat "$name.code"); fi
+  if [ -e "$name.late" ]; then code=124; fi
+  if [ ! -e "$name.code" ]; then own sh -c 'printf "\nborgherd-end-%s\n\n" "$1" 1<>"$2"' sh "$token" "$name.pipe"; fi
+  wait "$reader"
+  : >"$folder/over"
+  : >"$folder/thawed"
+  cat "$name.said" 2>/dev/null
+  return "$code"
+}
+
+is_held() { # a session's command runs, or may yet
+  [ -p "$folder/hold.in" ] && [ ! -e "$folder/hold.ended" ] && [ ! -e "$folder/hold.code" ]
+}
+
+end_hold() { # what it is to be told, then no more input; killed when it does not end
+  : >"$folder/over"
+  name=$folder/hold
+  is_held || return 0
+  cat "$name.lines" 1<>"$name.in"
+  signal TERM "$name.relay"
+  if sleep_unless "$limit" "$name.ended" "$name.code"; then signal TERM "$name.pid"; fi
+  if sleep_unless "$grace" "$name.ended" "$name.code"; then signal KILL "$name.pid"; fi
+  if sleep_unless 2 "$name.ended" "$name.code" && signal 0 "$name.pid"; then return 1; fi
+  return 0
+}
+
+guard() { # SECONDS: ends a session when nobody has
+  sleep_unless "$1" "$folder/hold.ended" "$folder/hold.code" || return 0
+  end_hold
+}
+
+quiesce() { # WATCH POSTLIMIT COUNT POSTWORD... WORD...
+  watch=$1 post_limit=$2 count=$3
+  shift 3
+  forget
   if [ -e "$folder/over" ]; then
     echo "(not run: the thaw was first)"
     return 123
@@ -243,13 +333,17 @@ quiesce() { # WATCH POSTLIMIT COUNT POSTWORD... WORD...
 
 if ! find_folder; then
   [ "$mode" != post ] || exec "$@" # better twice than not at all
+  [ "$mode" != end ] || exit 0     # nor could it begin
   echo "neither /dev/shm nor /tmp can be written to: what is needed to thaw cannot be kept"
   exit 125
 fi
 case $mode in
   pre) quiesce "$@" ;;
   post) thaw "$@" ;;
+  hold) hold "$@" ;;
+  end) end_hold ;;
   run) run_command "$@" ;;
   timer) kill_in_time "$@" ;;
   watchdog) watch "$@" ;;
+  guard) guard "$@" ;;
 esac

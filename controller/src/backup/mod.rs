@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::expose::Exposed;
 use crate::lost;
 use crate::quiesce::{self, Turn};
-use borgherd_api::crd::{Backup, QuiescePhase, Trigger, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{Backup, QuiescePhase, Release, Trigger, VolumePhase, VolumeStatus};
 use borgherd_api::names::DEBT_FINALIZER;
 use borgherd_api::policy::ArchiveWhen;
 use chrono::{DateTime, Utc};
@@ -164,7 +164,9 @@ fn settle(before: &[VolumeStatus], results: Vec<Result<VolumeStatus, Error>>) ->
 fn may_cut(work: &Work<'_>, volumes: &[VolumeStatus]) -> bool {
     let (ctx, owner) = (work.ctx, &work.owner);
     let count = volumes.iter().filter(|v| v.phase <= VolumePhase::Cutting).count();
-    if count == 0 {
+    let release = work.backup.status.as_ref().and_then(|s| s.quiesce.as_ref()?.release);
+    // all are cut, and wait only for a command beside them
+    if count == 0 || release == Some(Release::Cut) {
         ctx.cuts_done(&owner.uid);
         return true;
     }

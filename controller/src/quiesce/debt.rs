@@ -2,13 +2,13 @@
 //!
 //! A finalizer keeps the Backup while anything is owed.
 
-use super::{Turn, again, exec, record, release, set_finalizers, write};
+use super::{Turn, again, exec, late, record, release, scale, session, set_finalizers, write};
 use crate::backup::status;
 use crate::backup::work::Work;
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::events;
-use borgherd_api::crd::{ActionStatus, Backup, QuiescePhase, QuiesceStatus};
+use borgherd_api::crd::{ActionResult, ActionStatus, Backup, HookStatus, QuiescePhase, QuiesceStatus, StepKind};
 use borgherd_api::hooks::plan::{self, Next};
 use borgherd_api::hooks::wrapper;
 use borgherd_api::names::DEBT_FINALIZER;
@@ -67,32 +67,74 @@ async fn tried(work: &Work<'_>, mut quiesce: QuiesceStatus, groups: Vec<Vec<usiz
         quiesce.window = last.map(|last| ((work.ctx.clock)() - last).as_seconds_f64());
         work.ctx.metrics.freeze_ended(quiesce.window);
     }
-    work.ctx.owe(&work.owner.uid, quiesce.debts());
+    work.ctx.owe(&work.owner.uid, held(&quiesce));
+    let begun = (work.ctx.clock)();
     for group in groups {
         let hooks = quiesce.hooks.iter_mut().enumerate().filter(|(index, _)| group.contains(index)).map(|(_, hook)| hook);
         let now = (work.ctx.clock)();
-        let due = |a: &&mut ActionStatus| !a.is_paid() && a.not_before.is_none_or(|at| at <= now);
-        join_all(hooks.flat_map(|hook| hook.post.iter_mut().filter(due)).map(|action| post(work, action))).await;
+        join_all(hooks.map(|hook| posts(work, hook, now))).await;
     }
-    let debts = quiesce.debts();
-    work.ctx.owe(&work.owner.uid, debts);
-    let written = write(work, status::volumes(work.backup), Some(quiesce.clone())).await?;
-    tell(work, &quiesce).await;
+    work.ctx.owe(&work.owner.uid, held(&quiesce));
+    let written = late::write(work, &status::volumes(work.backup), quiesce.clone()).await?;
+    tell(work, &quiesce, begun).await;
     Ok(written)
 }
 
-async fn post(work: &Work<'_>, action: &mut ActionStatus) {
-    let argv = if action.shell { wrapper::post(action) } else { action.command.clone() };
-    let ended = exec::run(&work.ctx.client, &work.owner.namespace, action, &argv).await;
-    record(work, "post", action, ended);
-    action.not_before = (!action.is_paid()).then(|| (work.ctx.clock)() + plan::backoff(action.attempts));
+/// Resumes that are owed to applications: a command that still runs beside the snapshot holds none.
+pub(super) fn held(quiesce: &QuiesceStatus) -> usize {
+    let runs_beside = |hook: &&HookStatus| hook.kind == StepKind::Beside && hook.pre.iter().any(|pre| pre.result.is_none());
+    quiesce.debts() - quiesce.hooks.iter().filter(runs_beside).map(|hook| hook.debts().count()).sum::<usize>()
 }
 
-/// One Event for each first failure, and one when it went well after all.
-async fn tell(work: &Work<'_>, quiesce: &QuiesceStatus) {
+/// The post hooks of one entry that are due.
+async fn posts(work: &Work<'_>, hook: &mut HookStatus, now: DateTime<Utc>) {
+    let HookStatus { kind, begun_at, pre, post, .. } = hook;
+    let due = post.iter_mut().filter(|a| !a.is_paid() && a.not_before.is_none_or(|at| at <= now));
+    let before: &[ActionStatus] = pre;
+    let paid = due.map(|action| async {
+        let of = before.iter().find(|pre| pre.token == action.token);
+        let not_held = pay_one(work, *kind, *begun_at, of, action).await;
+        not_held.map(|said| (action.token.clone(), said))
+    });
+    for (token, said) in join_all(paid).await.into_iter().flatten() {
+        let held = pre.iter_mut().filter(|pre| pre.token == token && pre.result == Some(ActionResult::Succeeded));
+        held.for_each(|pre| late::pre_failed(work, pre, &said));
+    }
+}
+
+/// Tries one post hook. Returns why the application was not held until now, if it turns out so.
+async fn pay_one(
+    work: &Work<'_>,
+    kind: StepKind,
+    claimed: Option<DateTime<Utc>>,
+    pre: Option<&ActionStatus>,
+    action: &mut ActionStatus,
+) -> Option<String> {
+    let (client, namespace) = (&work.ctx.client, work.owner.namespace.as_str());
+    let (ended, not_held) = match kind {
+        StepKind::Session => session::end(work, action).await,
+        StepKind::Scale => (scale::post(client, namespace, action, pre, claimed, (work.ctx.clock)()).await, None),
+        StepKind::Hook | StepKind::Beside | StepKind::Check | StepKind::Dump => {
+            let argv = if action.shell { wrapper::post(action) } else { action.command.clone() };
+            (exec::run(client, namespace, action, &argv).await, None)
+        }
+    };
+    record(work, "post", action, ended);
+    action.not_before = (!action.is_paid()).then(|| (work.ctx.clock)() + plan::backoff(action.attempts));
+    not_held
+}
+
+/// One Event for each first failure, one when it went well after all, and one for what was left as somebody else has made it; of what was tried
+/// since `begun`.
+async fn tell(work: &Work<'_>, quiesce: &QuiesceStatus, begun: DateTime<Utc>) {
     let about = events::about(work.backup);
-    for action in quiesce.hooks.iter().filter(|h| h.begun_at.is_some()).flat_map(|h| &h.post) {
+    let tried = |action: &&ActionStatus| action.ended_at.is_some_and(|at| at >= begun);
+    for action in quiesce.hooks.iter().filter(|h| h.begun_at.is_some()).flat_map(|h| &h.post).filter(tried) {
         let said = release::sentence(action);
+        if action.scale.is_some() && action.result == Some(ActionResult::Void) {
+            work.ctx.events.warning(&about, "Quiesce", "NotScaledBack", &said).await;
+            continue;
+        }
         match (action.is_paid(), action.attempts) {
             (false, 1 | 5 | 20) => {
                 let note = format!("an application may still be held: post hook failed {} times, it is tried on: {said}", action.attempts);
@@ -109,10 +151,15 @@ pub(super) async fn finish(work: &Work<'_>, quiesce: QuiesceStatus) -> Result<Tu
     let thawed = QuiesceStatus { phase: QuiescePhase::Thawed, thawed_at: Some((work.ctx.clock)()), ..quiesce };
     let written = write(work, status::volumes(work.backup), Some(thawed)).await?;
     work.ctx.owe(&work.owner.uid, 0);
+    work.ctx.running.forget(&quiesce_of(&written));
     crate::backup::report::ended(work, &written);
     let work = Work::new(work.ctx, &written);
     let freed = let_go(&work).await?;
     Ok(again(freed.unwrap_or_else(|| written.clone())))
+}
+
+fn quiesce_of(backup: &Backup) -> QuiesceStatus {
+    backup.status.as_ref().and_then(|s| s.quiesce.clone()).unwrap_or_default()
 }
 
 /// Of a Backup that is being deleted or at its end: pays what is owed, whatever becomes of the volumes. When to look again.
@@ -124,10 +171,14 @@ pub async fn settle(backup: &Backup, ctx: &Context) -> Result<Option<DateTime<Ut
     };
     for _ in 0..STEPS {
         let work = Work::new(ctx, &backup);
-        let Some(quiesce) = backup.status.as_ref().and_then(|s| s.quiesce.clone()) else {
+        let Some(mut quiesce) = backup.status.as_ref().and_then(|s| s.quiesce.clone()) else {
             let_go(&work).await?;
             return Ok(None);
         };
+        if late::collect(&work, &mut quiesce) {
+            backup = late::write(&work, &status::volumes(&backup), quiesce).await?;
+            continue;
+        }
         let seen = plan::Seen { all_cut: false, deleted: true, now: work.now };
         let turn = match plan::next(&quiesce, seen) {
             Next::Release(why) => release::release(&work, &status::volumes(&backup), quiesce, why).await?,

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
 /// So much of what a command says is read; the rest is dropped.
-const READ: usize = 32 * 1024;
+pub(super) const READ: usize = 32 * 1024;
 /// Beyond the command's own deadline, before it is disconnected: the way there and back.
 const SLACK: Duration = Duration::from_secs(10);
 /// Until the API server answers about a pod.
@@ -30,7 +30,7 @@ pub(super) struct Ended {
 }
 
 /// What came back of an exec.
-enum Answer {
+pub(super) enum Answer {
     Code(i32, String),
     /// The command was not started.
     Refused(String),
@@ -40,20 +40,32 @@ enum Answer {
 
 /// Runs `argv` at the place of `action`, if its pod is still that one.
 pub(super) async fn run(client: &Client, namespace: &str, action: &ActionStatus, argv: &[String]) -> Ended {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let failed = |output: String| Ended { result: ActionResult::Failed, output };
-    match timeout(ANSWER, pods.get_opt(&action.pod)).await {
-        Err(_) => return failed(format!("the API server does not answer about pod {}", action.pod)),
-        Ok(Err(error)) => return failed(format!("reading pod {}: {error}", action.pod)),
-        Ok(Ok(found)) if !found.as_ref().is_some_and(|pod| is_the_one(pod, action)) => {
-            return Ended { result: ActionResult::Void, output: format!("pod {} of UID {} is gone", action.pod, action.pod_uid) };
-        }
-        Ok(Ok(_)) => {}
+    if let Err(ended) = is_there(client, namespace, action).await {
+        return ended;
     }
-    let own = Duration::from_secs(u64::from(action.timeout_seconds));
-    let limit = if action.shell { own + Duration::from_secs(u64::from(wrapper::GRACE)) + SLACK } else { own };
-    let answer = exec(&pods, &action.pod, &action.container, argv, limit).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let answer = exec(&pods, &action.pod, &action.container, argv, limit(action)).await;
     ended(action, answer)
+}
+
+/// How long the end of a command is waited for: where there is a shell, it is killed there before.
+pub(super) fn limit(action: &ActionStatus) -> Duration {
+    let own = Duration::from_secs(u64::from(action.timeout_seconds));
+    if action.shell { own + Duration::from_secs(u64::from(wrapper::GRACE)) + SLACK } else { own }
+}
+
+/// Whether the pod of `action` is still that one; if not, or if that is not known, how the command ended for it.
+pub(super) async fn is_there(client: &Client, namespace: &str, action: &ActionStatus) -> Result<(), Ended> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let failed = |output: String| Err(Ended { result: ActionResult::Failed, output });
+    match timeout(ANSWER, pods.get_opt(&action.pod)).await {
+        Err(_) => failed(format!("the API server does not answer about pod {}", action.pod)),
+        Ok(Err(error)) => failed(format!("reading pod {}: {error}", action.pod)),
+        Ok(Ok(found)) if !found.as_ref().is_some_and(|pod| is_the_one(pod, action)) => {
+            Err(Ended { result: ActionResult::Void, output: format!("pod {} of UID {} is gone", action.pod, action.pod_uid) })
+        }
+        Ok(Ok(_)) => Ok(()),
+    }
 }
 
 /// Whether there is a shell in a container: an error says why that cannot be known.
@@ -75,7 +87,8 @@ fn is_the_one(pod: &Pod, action: &ActionStatus) -> bool {
     pod.uid().as_ref() == Some(&action.pod_uid) && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-fn ended(action: &ActionStatus, answer: Answer) -> Ended {
+/// What the answer means for a command at the place of `action`.
+pub(super) fn ended(action: &ActionStatus, answer: Answer) -> Ended {
     let shown = |said: &str| if action.shell { redact(said) } else { String::new() };
     match answer {
         Answer::Code(0, said) => Ended { result: ActionResult::Succeeded, output: shown(&said) },
@@ -116,7 +129,7 @@ async fn exec(pods: &Api<Pod>, pod: &str, container: &str, argv: &[String], limi
 }
 
 /// Rule: the API server tells a non-zero exit as Failure with a cause `ExitCode`.
-fn told(status: &Status, said: String) -> Answer {
+pub(super) fn told(status: &Status, said: String) -> Answer {
     if status.status.as_deref() == Some("Success") {
         return Answer::Code(0, said);
     }
@@ -126,7 +139,7 @@ fn told(status: &Status, said: String) -> Answer {
 }
 
 /// Reads a stream to its end and keeps the first of it.
-async fn all_of(stream: Option<impl AsyncRead + Unpin>) -> String {
+pub(super) async fn all_of(stream: Option<impl AsyncRead + Unpin>) -> String {
     let (mut kept, mut buffer) = (Vec::new(), [0_u8; 4096]);
     if let Some(mut stream) = stream {
         while let Ok(count @ 1..) = stream.read(&mut buffer).await {

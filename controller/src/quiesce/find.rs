@@ -1,8 +1,8 @@
 //! From a hook's place to the containers it runs in: pods that are ready, by live reads. Nothing is frozen yet.
 
-use super::exec;
+use super::{exec, scale};
 use borgherd_api::hooks::resolve::{Found, Placed};
-use borgherd_api::hooks::{Action, Hook, Place, Pods};
+use borgherd_api::hooks::{Action, Hook, Mode, Place, Pods};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -33,6 +33,11 @@ impl<'a> Finder<'a> {
     pub(super) async fn place(&mut self, hooks: Vec<(u32, Hook)>) -> Result<Vec<Placed>, String> {
         let mut placed = Vec::with_capacity(hooks.len());
         for (group, hook) in hooks {
+            if let (Mode::Scale(_), Some(pre)) = (hook.mode, &hook.pre) {
+                let found = vec![scale::find(self.client, self.namespace, &pre.place).await?];
+                placed.push(Placed { hook, group, pre: found.clone(), post: found });
+                continue;
+            }
             let pre = self.of(hook.pre.as_ref()).await?;
             let same = hook.pre.as_ref().zip(hook.post.as_ref()).is_some_and(|(pre, post)| is_same_place(pre, post));
             let post = if same { pre.clone() } else { self.of(hook.post.as_ref()).await? };
@@ -72,7 +77,7 @@ impl<'a> Finder<'a> {
     pub(super) async fn at(&mut self, pod: &Pod, wanted: Option<&str>) -> Result<Found, String> {
         let container = container(pod, wanted)?;
         let shell = self.has_shell(&pod.name_any(), &container).await?;
-        Ok(Found { pod: pod.name_any(), pod_uid: pod.uid().unwrap_or_default(), container, shell })
+        Ok(Found { pod: pod.name_any(), pod_uid: pod.uid().unwrap_or_default(), container, shell, replicas: None })
     }
 
     async fn has_shell(&mut self, pod: &str, container: &str) -> Result<bool, String> {
@@ -120,7 +125,7 @@ fn is_same_place(pre: &Action, post: &Action) -> bool {
 }
 
 /// Rule: condition `Ready`; a pod that is being deleted is none to freeze.
-fn is_ready(pod: &Pod) -> bool {
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     pod.metadata.deletion_timestamp.is_none() && conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }

@@ -7,9 +7,14 @@ mod database;
 mod debt;
 mod exec;
 mod find;
+mod late;
 mod release;
+mod running;
+mod scale;
+mod session;
 
 pub use debt::{let_go, settle};
+pub use running::Running;
 
 use crate::backup::status;
 use crate::backup::work::Work;
@@ -31,6 +36,8 @@ use serde_json::json;
 use std::time::Duration;
 use tracing::info;
 
+/// A command beside the snapshot is over for so long before its watchdog resumes.
+const BESIDE: Duration = Duration::from_secs(15);
 /// As many entries as `status.quiesce.hooks` may have.
 const MAX_ENTRIES: usize = 64;
 
@@ -53,15 +60,21 @@ impl Turn {
 
 /// One step of the freeze of a Backup that is not being deleted. `is_prepared`: every volume without a snapshot has been checked.
 pub async fn step(work: &Work<'_>, volumes: &[VolumeStatus], is_prepared: bool) -> Result<Turn, Error> {
-    let Some(quiesce) = work.backup.status.as_ref().and_then(|s| s.quiesce.clone()) else {
+    let Some(mut quiesce) = work.backup.status.as_ref().and_then(|s| s.quiesce.clone()) else {
         let begins = is_prepared && volumes.iter().any(|v| v.phase == VolumePhase::Pending);
         return if begins { begin(work, volumes).await } else { Ok(Turn::FREE) };
     };
+    if late::collect(work, &mut quiesce) {
+        return late::write(work, volumes, quiesce).await.map(again);
+    }
     let seen = plan::Seen { all_cut: all_cut(work, volumes), deleted: false, now: work.now };
     match plan::next(&quiesce, seen) {
         Next::Begin(group) => run_group(work, quiesce, group).await,
         Next::Hold => hold(work, quiesce).await,
-        Next::Wait(at) => Ok(Turn::Go { held: quiesce.phase == QuiescePhase::Frozen, wake: Some(at) }),
+        Next::Wait(at) => {
+            let held = quiesce.phase == QuiescePhase::Frozen || plan::awaits(&quiesce);
+            Ok(Turn::Go { held, wake: Some(at) })
+        }
         Next::Release(why) => release::release(work, volumes, quiesce, why).await,
         Next::Pay(groups) => debt::pay(work, quiesce, groups).await,
         Next::Finish => debt::finish(work, quiesce).await,
@@ -167,16 +180,16 @@ async fn run_group(work: &Work<'_>, mut quiesce: QuiesceStatus, group: u32) -> R
         hook.begun_at = Some(now);
     }
     let claimed = write(work, status::volumes(work.backup), Some(quiesce.clone())).await?;
-    work.ctx.owe(&work.owner.uid, quiesce.debts());
+    work.ctx.owe(&work.owner.uid, debt::held(&quiesce));
     let deadline = quiesce.deadline;
     let runs = quiesce.hooks.iter_mut().filter(|h| h.group == group).flat_map(|HookStatus { kind, pre, post, .. }| {
         let (kind, post): (StepKind, &[ActionStatus]) = (*kind, post);
         pre.iter_mut().map(move |action| async move {
             let owed = post.iter().find(|p| p.token == action.token);
             let left = (deadline - (work.ctx.clock)()).to_std().unwrap_or_default();
-            let argv = argv(kind, action, owed.map(|p| (p, left)));
-            let ended = exec::run(&work.ctx.client, &work.owner.namespace, action, &argv).await;
-            record(work, label(kind), action, ended);
+            if let Some(ended) = pre_of(work, kind, action, owed, left, now).await {
+                record(work, label(kind), action, ended);
+            }
         })
     });
     join_all(runs).await;
@@ -185,11 +198,36 @@ async fn run_group(work: &Work<'_>, mut quiesce: QuiesceStatus, group: u32) -> R
     write(&work, status::volumes(&claimed), Some(quiesce)).await.map(again)
 }
 
+/// Runs the pre of an entry that was claimed at `claimed`; `left`: until its watchdog's time comes. `None`: it runs on.
+async fn pre_of(
+    work: &Work<'_>,
+    kind: StepKind,
+    action: &ActionStatus,
+    owed: Option<&ActionStatus>,
+    left: Duration,
+    claimed: DateTime<Utc>,
+) -> Option<Ended> {
+    let (client, namespace) = (&work.ctx.client, work.owner.namespace.as_str());
+    match kind {
+        StepKind::Scale => Some(scale::pre(client, namespace, action, claimed, work.ctx.clock).await),
+        StepKind::Session => Some(session::begin(work, action, owed.unwrap_or(action), left).await),
+        StepKind::Beside => {
+            // its watchdog would end it: it may take all of its time
+            let left = left.max(exec::limit(action) + BESIDE);
+            running::beside(work, action.clone(), argv(kind, action, owed.map(|p| (p, left))));
+            None
+        }
+        StepKind::Hook | StepKind::Check | StepKind::Dump => {
+            Some(exec::run(client, namespace, action, &argv(kind, action, owed.map(|p| (p, left)))).await)
+        }
+    }
+}
+
 /// What is executed; `owed`: the post hook at the same place and how long its watchdog waits.
 fn argv(kind: StepKind, action: &ActionStatus, owed: Option<(&ActionStatus, Duration)>) -> Vec<String> {
     match (kind, action.shell) {
-        (StepKind::Hook, true) => wrapper::pre(action, owed),
-        (StepKind::Hook, false) => action.command.clone(),
+        (StepKind::Hook | StepKind::Beside, true) => wrapper::pre(action, owed),
+        (StepKind::Hook | StepKind::Beside | StepKind::Session | StepKind::Scale, _) => action.command.clone(),
         (StepKind::Check | StepKind::Dump, _) => {
             wrapper::pre(&ActionStatus { command: script::command(&action.command), ..action.clone() }, None)
         }
@@ -198,7 +236,7 @@ fn argv(kind: StepKind, action: &ActionStatus, owed: Option<(&ActionStatus, Dura
 
 const fn label(kind: StepKind) -> &'static str {
     match kind {
-        StepKind::Hook => "pre",
+        StepKind::Hook | StepKind::Beside | StepKind::Session | StepKind::Scale => "pre",
         StepKind::Check => "check",
         StepKind::Dump => "dump",
     }

@@ -2,17 +2,19 @@
 //!
 //! Invariant: a volume is quiesced only if its cut was seen before the claim, before the watchdogs' deadline, and no pre hook failed.
 
-use super::{Turn, again, is_cut, write};
+use super::{Turn, again, is_cut, late, scale, write};
 use crate::backup::report;
 use crate::backup::work::Work;
 use crate::error::Error;
 use crate::events;
 use borgherd_api::Reason;
-use borgherd_api::crd::{ActionResult, ActionStatus, QuiescePhase, QuiesceStatus, Release, StepKind, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{ActionResult, ActionStatus, QuiescePhase, QuiesceStatus, Release, Scaling, StepKind, VolumePhase, VolumeStatus};
 use borgherd_api::hooks::plan;
+use futures::future::join_all;
 
 /// Claims the end of the freeze.
 pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: QuiesceStatus, why: Release) -> Result<Turn, Error> {
+    let (quiesce, why) = if why == Release::Cut { still_scaled(work, quiesce).await } else { (quiesce, why) };
     let now = (work.ctx.clock)();
     let is_sound = plan::is_sound(&quiesce) && now < quiesce.deadline && quiesce.phase == QuiescePhase::Frozen;
     let (reason, message) = told(&quiesce, why);
@@ -37,13 +39,27 @@ pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: 
     let backup = super::debt::first(&Work::new(work.ctx, &written)).await?;
     let work = Work::new(work.ctx, &backup);
     report::transitions(&work, volumes, &next).await;
-    warn_of_unquiesced(&work, &next).await;
+    warn_of_unquiesced(&work, volumes, &next).await;
     Ok(again(backup.clone()))
 }
 
+/// What was scaled for the freeze must still be so when all is cut.
+async fn still_scaled(work: &Work<'_>, mut quiesce: QuiesceStatus) -> (QuiesceStatus, Release) {
+    let scaled = quiesce.hooks.iter_mut().filter(|hook| hook.kind == StepKind::Scale).flat_map(|hook| &mut hook.pre);
+    let looks = scaled.filter(|pre| pre.result == Some(ActionResult::Succeeded)).map(|pre| async move {
+        if let Some(said) = scale::not_held(&work.ctx.client, &work.owner.namespace, pre).await {
+            late::pre_failed(work, pre, &said);
+        }
+    });
+    join_all(looks).await;
+    let why = if plan::is_void(&quiesce) { Release::HookFailed } else { Release::Cut };
+    (quiesce, why)
+}
+
 /// Snapshots that are kept though they were not cut in time.
-async fn warn_of_unquiesced(work: &Work<'_>, volumes: &[VolumeStatus]) {
-    for volume in volumes.iter().filter(|v| v.quiesced == Some(false) && v.outcome.is_none() && v.phase < VolumePhase::Cleaning) {
+pub(super) async fn warn_of_unquiesced(work: &Work<'_>, before: &[VolumeStatus], after: &[VolumeStatus]) {
+    let changed = before.iter().zip(after).filter(|(old, new)| old.quiesced != new.quiesced).map(|(_, new)| new);
+    for volume in changed.filter(|v| v.quiesced == Some(false) && v.outcome.is_none() && v.phase < VolumePhase::Cleaning) {
         let note = format!("{}: its snapshot is kept, but was not cut while the applications were held still", volume.pvc);
         work.ctx.events.warning(&events::about(work.backup), "Quiesce", "NotQuiesced", &note).await;
     }
@@ -57,10 +73,10 @@ fn told(quiesce: &QuiesceStatus, why: Release) -> (Reason, String) {
             Some((kind, action)) => {
                 let (reason, said) = failure(kind, action);
                 let what =
-                    if kind.is_hook() { "a pre hook failed, so no snapshot was made" } else { "no snapshot was made, the last dump stays" };
+                    if kind.is_hook() { "a pre hook failed, so there is no snapshot" } else { "no snapshot was made, the last dump stays" };
                 (reason, format!("{what}: {said}"))
             }
-            None => (Reason::HookFailed, "a pre hook failed, so no snapshot was made".to_owned()),
+            None => (Reason::HookFailed, "a pre hook failed, so there is no snapshot".to_owned()),
         },
         Release::FreezeLimit => (
             Reason::FreezeLimit,
@@ -82,8 +98,10 @@ pub(super) fn failed(quiesce: &QuiesceStatus, group: Option<u32>) -> impl Iterat
 /// The reason that a failure gives the volumes, and what became of it.
 pub(super) fn failure(kind: StepKind, action: &ActionStatus) -> (Reason, String) {
     match kind {
-        StepKind::Hook if action.result == Some(ActionResult::MayStillRun) => (Reason::HookMayStillRun, sentence(action)),
-        StepKind::Hook => (Reason::HookFailed, sentence(action)),
+        StepKind::Hook | StepKind::Beside | StepKind::Session | StepKind::Scale => {
+            let reason = if action.result == Some(ActionResult::MayStillRun) { Reason::HookMayStillRun } else { Reason::HookFailed };
+            (reason, sentence(action))
+        }
         StepKind::Check | StepKind::Dump => (Reason::DumpFailed, dump_sentence(action)),
     }
 }
@@ -98,7 +116,11 @@ fn dump_sentence(action: &ActionStatus) -> String {
 
 /// What became of a command, for people.
 pub(super) fn sentence(action: &ActionStatus) -> String {
-    let ActionStatus { pod, container, command, output, .. } = action;
-    let program = command.first().map(String::as_str).unwrap_or_default();
-    format!("{program} in pod {pod}, container {container}: {}", output.as_deref().unwrap_or("it said nothing"))
+    let ActionStatus { pod, container, command, output, scale, .. } = action;
+    let said = output.as_deref().unwrap_or("it said nothing");
+    match (scale, command.first()) {
+        (Some(Scaling { kind, to, .. }), _) => format!("scaling {kind:?} {pod} to {to}: {said}"),
+        (None, Some(program)) => format!("{program} in pod {pod}, container {container}: {said}"),
+        (None, None) => format!("the end of the session in pod {pod}, container {container}: {said}"),
+    }
 }

@@ -7,6 +7,8 @@ mod database;
 mod failures;
 mod maintenance;
 mod quiesce;
+mod quiesce_pods;
+mod quiesce_ways;
 mod rebind;
 mod restores;
 mod retention;

@@ -16,7 +16,7 @@ const RECORDED: &str = "- pre: {in: pod/app, command: [sh, -c, 'echo freeze $(da
                         post: {command: [sh, -c, 'echo thaw $(date +%s%N) >>/tmp/log']}\n";
 
 /// An application with a volume `data` and hooks.
-async fn application(w: &World, hooks: &str, annotations: &[(&str, &str)]) -> Result<Running> {
+pub(super) async fn application(w: &World, hooks: &str, annotations: &[(&str, &str)]) -> Result<Running> {
     let mut claim = Claim::new("data").annotation("hooks", hooks);
     for (key, value) in annotations {
         claim = claim.annotation(key, value);
@@ -42,12 +42,12 @@ async fn is_thawed(app: &Running) -> Result<bool> {
     Ok(last("thaw") > last("freeze"))
 }
 
-fn quiesce(backup: &Backup) -> Result<QuiesceStatus> {
+pub(super) fn quiesce(backup: &Backup) -> Result<QuiesceStatus> {
     backup.status.as_ref().and_then(|s| s.quiesce.clone()).context("the Backup has no account of its hooks")
 }
 
 /// Nothing is owed any more, and the Backup can go.
-async fn settled(w: &World, name: &str) -> Result<QuiesceStatus> {
+pub(super) async fn settled(w: &World, name: &str) -> Result<QuiesceStatus> {
     let backup = w.backup_ended(name).await?;
     let quiesce = quiesce(&backup)?;
     ensure!(quiesce.phase == QuiescePhase::Thawed && quiesce.debts() == 0, "at its end something is owed: {quiesce:#?}");
@@ -57,7 +57,7 @@ async fn settled(w: &World, name: &str) -> Result<QuiesceStatus> {
     Ok(quiesce)
 }
 
-async fn snapshots(w: &World) -> Result<usize> {
+pub(super) async fn snapshots(w: &World) -> Result<usize> {
     Ok(w.api::<VolumeSnapshot>().list(&ListParams::default()).await?.items.len())
 }
 
@@ -158,25 +158,30 @@ fn quiesce_a_pod_that_is_gone_is_owed_nothing() -> Result<()> {
     })
 }
 
+/// A pod `bare` in which nobody finds a shell, with PVC `data`.
+pub(super) async fn bare(w: &World) -> Result<()> {
+    w.claim(Claim::new("data")).await?;
+    // no shell for whoever looks for one: the search path leads nowhere
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "bare" },
+        "spec": { "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": false, "containers": [{
+            "name": "app", "image": w.image, "imagePullPolicy": "IfNotPresent", "command": ["/bin/sleep", "infinity"],
+            "env": [{ "name": "PATH", "value": "/nowhere" }], "volumeMounts": [{ "name": "v", "mountPath": "/data" }],
+        }], "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] },
+    });
+    w.api::<Pod>().create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    let ready = async || {
+        let pod = w.api::<Pod>().get("bare").await?;
+        let conditions = pod.status.and_then(|s| s.conditions).unwrap_or_default();
+        Ok(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True").then_some(()))
+    };
+    until_polled("the pod is ready", DEADLINE, ready).await
+}
+
 #[test]
 fn quiesce_works_in_a_pod_without_a_shell() -> Result<()> {
     test("quiesce_works_in_a_pod_without_a_shell", async |w: &World| {
-        w.claim(Claim::new("data")).await?;
-        // no shell for whoever looks for one: the search path leads nowhere
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "bare" },
-            "spec": { "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": false, "containers": [{
-                "name": "app", "image": w.image, "imagePullPolicy": "IfNotPresent", "command": ["/bin/sleep", "infinity"],
-                "env": [{ "name": "PATH", "value": "/nowhere" }], "volumeMounts": [{ "name": "v", "mountPath": "/data" }],
-            }], "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] },
-        });
-        w.api::<Pod>().create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
-        let ready = async || {
-            let pod = w.api::<Pod>().get("bare").await?;
-            let conditions = pod.status.and_then(|s| s.conditions).unwrap_or_default();
-            Ok(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True").then_some(()))
-        };
-        until_polled("the pod is ready", DEADLINE, ready).await?;
+        bare(w).await?;
         let hooks = "- pre: {in: pods/bare, command: [/bin/touch, /tmp/frozen]}\n  post: {command: [/bin/rm, /tmp/frozen]}\n";
         w.annotate::<PersistentVolumeClaim>("data", &[("hooks", Some(hooks))]).await?;
         let name = w.backup_as(&["data"], false).await?;

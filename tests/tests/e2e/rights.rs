@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use borgherd_e2e::{App, BORG_CREATE, Claim, World, test};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectAccessReview};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, PodSpec, Secret};
 use kube::api::{AttachParams, ListParams, Patch, PatchParams, PostParams};
@@ -19,6 +20,7 @@ const CONTROLLER_ANYWHERE: &str = "
     backups.borgherd.dev/status: get patch update
     daemonsets.apps: get
     deployments.apps: get
+    deployments.apps/scale: get patch
     events: create patch
     events.events.k8s.io: create patch
     namespaces: get list watch
@@ -32,6 +34,7 @@ const CONTROLLER_ANYWHERE: &str = "
     restores.borgherd.dev/finalizers: update
     restores.borgherd.dev/status: get patch update
     statefulsets.apps: get
+    statefulsets.apps/scale: get patch
     storageclasses.storage.k8s.io: get list watch
     volumesnapshotclasses.snapshot.storage.k8s.io: get list watch
     volumesnapshotcontents.snapshot.storage.k8s.io: create delete get list patch update watch
@@ -389,6 +392,13 @@ fn hooks_are_set_only_by_those_who_may_exec() -> Result<()> {
             ensure!(annotates(&alice, w, key, Some("y")).await?.is_some(), "alice could change {key}");
             ensure!(annotates(&alice, w, key, None).await?.is_none(), "alice could not take {key} away");
         }
+        let scales = "- {pre: {in: deployment/app}, scale: 0}";
+        let message =
+            annotates(&bob, w, "borgherd.dev/hooks", Some(scales)).await?.context("bob may not scale, and could set hooks that do")?;
+        ensure!(message.contains("deployments/scale") && message.contains("bob"), "{message}");
+        let scale = json!([{ "apiGroups": ["apps"], "resources": ["deployments/scale", "statefulsets/scale"], "verbs": ["patch"] }]);
+        may(w, "bob", "scale", scale).await?;
+        ensure!(annotates(&bob, w, "borgherd.dev/hooks", Some(scales)).await?.is_none(), "bob may scale, and could not set hooks that do");
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(alice, &w.namespace);
         let new = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "new", "annotations": { "borgherd.dev/hooks": "x" } },
@@ -415,6 +425,13 @@ fn the_controller_execs_in_applications_pods_and_not_in_borgherds_own() -> Resul
         exec(&w.namespace, &app.name).await?;
         let agent = w.agents().await?.into_iter().next().context("no agent")?;
         ensure!(exec(w.own_namespace(), &agent.name_any()).await.is_err(), "the controller may run commands in an agent");
+        let own: Api<Deployment> = Api::namespaced(controller, w.own_namespace());
+        let patch = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+        let answer = own.patch_scale(CONTROLLER, &PatchParams { dry_run: true, ..PatchParams::default() }, &patch).await;
+        ensure!(
+            answer.as_ref().is_err_and(|e| e.to_string().contains("Borgherd's own namespaces")),
+            "scaled in its own namespace: {answer:?}"
+        );
         Ok(())
     })
 }

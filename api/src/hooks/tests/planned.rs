@@ -1,9 +1,10 @@
 //! The order of hooks, what is written down, and what comes next.
 
 use super::hooks;
-use crate::crd::{ActionResult, QuiescePhase, QuiesceStatus, Release, StepKind};
-use crate::hooks::plan::{Next, Seen, backoff, is_sound, next};
+use crate::crd::{ActionResult, QuiescePhase, QuiesceStatus, Release, StepKind, Workload};
+use crate::hooks::plan::{Next, Seen, awaits, backoff, is_sound, is_void, next};
 use crate::hooks::resolve::{Dumped, Found, Placed, deadline, order, resolve};
+use crate::hooks::{Hook, Mode, OnError};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn written() -> QuiesceStatus {
          - {pre: {in: pod/x, command: [b]}, post: {command: [b2]}, parallel: true}\n\
          - {pre: {in: pod/x, command: [c], timeout: 50s}, post: {command: [c2]}, parallel: true}\n",
     );
-    let found = vec![Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true }];
+    let found = vec![Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true, replicas: None }];
     let place = |(group, hook)| Placed { hook, group, pre: found.clone(), post: found.clone() };
     let placed: Vec<Placed> = order(&[list]).into_iter().map(place).collect();
     resolve("backup", &[], &placed, Duration::from_mins(1), at(0))
@@ -131,7 +132,7 @@ fn retries_come_later_and_later() {
 /// A database before one hook with pre and post.
 fn dumped() -> QuiesceStatus {
     let preset = crate::database::parse("- postgres: {in: pod/x, file: /data/dump.sql.gz, timeout: 10m}").unwrap().remove(0);
-    let at_pod = Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true };
+    let at_pod = Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true, replicas: None };
     let list = hooks("- {pre: {in: pod/x, command: [a]}, post: {command: [a2]}, onError: Continue}");
     let place = |(group, hook)| Placed { hook, group, pre: vec![at_pod.clone()], post: vec![at_pod.clone()] };
     let placed: Vec<Placed> = order(&[list]).into_iter().map(place).collect();
@@ -179,4 +180,72 @@ fn dumps_alone_hold_nothing() {
         begin(&mut status, group, Some(ActionResult::Succeeded));
     }
     assert_eq!((next(&status, seen(3)), status.holds()), (Next::Finish, false));
+}
+
+/// One hook of a mode, in a pod or of a Deployment of 3, already begun.
+fn begun(text: &str, result: Option<ActionResult>) -> QuiesceStatus {
+    let at_pod = Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true, replicas: None };
+    let scaled = Found { pod: "x".into(), pod_uid: "u".into(), replicas: Some((Workload::Deployment, 3)), ..Found::default() };
+    let place = |(group, hook): (u32, Hook)| {
+        let found = if matches!(hook.mode, Mode::Scale(_)) { scaled.clone() } else { at_pod.clone() };
+        Placed { hook, group, pre: vec![found.clone()], post: vec![found] }
+    };
+    let placed: Vec<Placed> = order(&[hooks(text)]).into_iter().map(place).collect();
+    let mut status = resolve("backup", &[], &placed, Duration::from_mins(1), at(0));
+    begin(&mut status, 1, result);
+    status
+}
+
+const BESIDE: &str = "- {pre: {in: pod/x, command: [a]}, post: {command: [b]}, wait: false}";
+
+#[test]
+fn what_runs_beside_the_snapshot_is_awaited_after_the_cut_and_only_then_paid() {
+    let mut status = begun(BESIDE, None);
+    assert_eq!((status.deadline, next(&status, seen(1))), (at(60 + 5), Next::Hold), "nobody waits for its time before the cut");
+    status.phase = QuiescePhase::Frozen;
+    assert_eq!(next(&status, Seen { all_cut: true, ..seen(2) }), Next::Release(Release::Cut));
+    (status.phase, status.release) = (QuiescePhase::Thawing, Some(Release::Cut));
+    assert_eq!((next(&status, seen(3)), awaits(&status)), (Next::Wait(at(13)), true));
+    let mut failed = status.clone();
+    failed.hooks[0].pre[0].result = Some(ActionResult::Failed);
+    assert_eq!(
+        (next(&failed, seen(3)), awaits(&failed), is_void(&failed), is_sound(&failed)),
+        (Next::Pay(vec![vec![0]]), false, true, true)
+    );
+    failed.hooks[0].on_error = OnError::Continue;
+    assert!(!is_void(&failed));
+    for release in [Release::HookFailed, Release::FreezeLimit, Release::Interrupted, Release::Deleted] {
+        status.release = Some(release);
+        assert_eq!((next(&status, seen(3)), awaits(&status)), (Next::Pay(vec![vec![0]]), false), "{release:?}: nobody waits for it");
+    }
+}
+
+#[test]
+fn a_command_beside_the_snapshot_that_fails_before_the_cut_ends_the_freeze() {
+    let mut status = begun(BESIDE, Some(ActionResult::Failed));
+    assert_eq!(next(&status, seen(1)), Next::Release(Release::HookFailed));
+    status.hooks[0].on_error = OnError::Continue;
+    assert_eq!((next(&status, seen(1)), is_sound(&status)), (Next::Hold, true));
+}
+
+#[test]
+fn a_session_that_is_lost_while_held_ends_the_freeze_or_makes_it_unsound() {
+    let mut status = begun("- {pre: {in: pod/x, command: [a]}, session: true}", Some(ActionResult::Succeeded));
+    assert_eq!((next(&status, seen(1)), status.debts()), (Next::Hold, 1));
+    status.phase = QuiescePhase::Frozen;
+    status.limit = Some(at(61));
+    status.hooks[0].pre[0].result = Some(ActionResult::Failed);
+    assert_eq!(next(&status, Seen { all_cut: true, ..seen(2) }), Next::Release(Release::HookFailed));
+    status.hooks[0].on_error = OnError::Continue;
+    assert_eq!((next(&status, Seen { all_cut: true, ..seen(2) }), is_sound(&status)), (Next::Release(Release::Cut), false));
+}
+
+#[test]
+fn what_is_scaled_says_what_it_was_and_goes_back_to_that() {
+    let status = begun("- {pre: {in: deployment/x, timeout: 1m}, scale: 0}", None);
+    let told: Vec<_> =
+        [&status.hooks[0].pre[0], &status.hooks[0].post[0]].map(|a| a.scale.unwrap()).map(|s| (s.kind, s.from, s.to)).to_vec();
+    assert_eq!(told, [(Workload::Deployment, 3, 0), (Workload::Deployment, 0, 3)]);
+    assert_eq!((status.hooks[0].kind, status.deadline, status.debts()), (StepKind::Scale, at(60 + 60 + 5), 1));
+    assert_eq!(next(&status, seen(1)), Next::Release(Release::Interrupted));
 }

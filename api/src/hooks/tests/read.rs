@@ -1,7 +1,7 @@
 //! What people write, right and wrong.
 
 use super::hooks;
-use crate::hooks::{OnError, Place, Pods, parse};
+use crate::hooks::{Mode, OnError, Place, Pods, parse};
 use std::time::Duration;
 
 #[test]
@@ -73,9 +73,19 @@ fn what_cannot_be_is_told_with_what_would_be_right() {
         ("- {pre: {in: pod/x, command: [a], pods: all}}", "expected `First` or `All`"),
         ("- {pre: {in: pod/x, command: [a], container: A}}", "'A' is no name of a container"),
         ("- {pre: {in: pod/x, command: [a]}, onError: Ignore}", "expected `Fail` or `Continue`"),
-        ("- {pre: {in: pod/x, command: [a]}, session: true}", "hook 1: session: true is not available yet"),
-        ("- {pre: {in: pod/x, command: [a]}, wait: false}", "wait: false is not available yet"),
-        ("- {pre: {in: pod/x, command: [a]}, scale: 0}", "scale is not available yet"),
+        ("- {post: {in: pod/x, command: [a]}, session: true}", "session: true needs pre"),
+        ("- {pre: {in: pod/x, command: [a]}, post: {in: pod/y, command: [b]}, session: true}", "post: is told to the session of pre"),
+        ("- {pre: {in: pod/x, command: [a]}, post: {command: [\"a\\nb\"]}, session: true}", "post: command: each of its words is a line"),
+        ("- {post: {in: pod/x, command: [a]}, wait: false}", "wait: false is about pre"),
+        ("- {pre: {in: pod/x, command: [a]}, session: true, wait: false}", "exclude each other"),
+        ("- {pre: {in: deployment/x}, wait: false, scale: 0}", "exclude each other"),
+        ("- {scale: 0}", "scale needs pre to say what is scaled"),
+        ("- {pre: {in: deployment/x, command: [a]}, scale: 0}", "scale runs no command"),
+        ("- {pre: {in: deployment/x}, post: {in: deployment/x}, scale: 0}", "is undone by itself"),
+        ("- {pre: {in: daemonset/x}, scale: 0}", "only deployment/NAME and statefulset/NAME can be scaled, not 'daemonset/x'"),
+        ("- {pre: {in: deployment/x}, scale: 1001}", "scale: is more than 1000"),
+        ("- {pre: {in: deployment/x}, scale: -1}", "integer `-1`, expected u32"),
+        ("- {pre: {in: deployment/x}, \"sc\\x61le\": 0}", "write the word itself"),
         ("- {pre: {in: pod/x, command: [a]}}\n- {post: {in: x, command: [a]}}", "hook 2: post: in: 'x' has no kind"),
     ] {
         let told = parse(text).unwrap_err();
@@ -83,4 +93,32 @@ fn what_cannot_be_is_told_with_what_would_be_right() {
     }
     let many = "- {pre: {in: pod/x, command: [a]}}\n".repeat(17);
     assert_eq!(parse(&many).unwrap_err(), "has 17 hooks, more than 16");
+}
+
+#[test]
+fn what_lasts_what_is_beside_and_what_is_scaled() {
+    let read = hooks(
+        "- {pre: {in: pod/x, container: db, command: [hold]}, session: true}\n\
+         - {pre: {in: pod/x, container: db, command: [hold]}, post: {command: [a b, c], timeout: 5s}, session: true}\n\
+         - {pre: {in: pod/x, command: [a]}, wait: false}\n\
+         - {pre: {in: statefulset/x}, scale: 0}\n\
+         - {pre: {in: deployments/x, timeout: 5m}, scale: 2, wait: true, session: false}\n",
+    );
+    let told: Vec<_> =
+        read.iter().map(|hook| (hook.mode, hook.post.as_ref().map(|post| (post.command.join("|"), post.timeout.as_secs())))).collect();
+    let post = |command: &str, seconds| Some((command.to_owned(), seconds));
+    assert_eq!(
+        told,
+        [
+            (Mode::Session, post("", 30)),
+            (Mode::Session, post("a b|c", 5)),
+            (Mode::Beside, None),
+            (Mode::Scale(0), post("", 120)),
+            (Mode::Scale(2), post("", 300))
+        ]
+    );
+    for hook in read.iter().filter(|hook| hook.mode != Mode::Beside) {
+        let (pre, post) = (hook.pre.as_ref().unwrap(), hook.post.as_ref().unwrap());
+        assert_eq!((&pre.place, &pre.container, pre.pods), (&post.place, &post.container, post.pods));
+    }
 }

@@ -11,10 +11,10 @@ use kube::api::ListParams;
 use serde_json::json;
 use std::time::Duration;
 
-const AGENT: &str = "/usr/local/bin/borgherd-agent run";
+pub(super) const AGENT: &str = "/usr/local/bin/borgherd-agent run";
 
 /// A PVC with 8 MB that borg takes some 8 s to send. Returns the repository's folder on the server.
-async fn slow(w: &World) -> Result<String> {
+pub(super) async fn slow(w: &World) -> Result<String> {
     let (folder, location) = w.fresh_place("slow").await?;
     let spec = json!({ "location": location, "secretRef": "borgherd-server", "rateLimit": 1000 });
     let repository = w.repository_with("slow", spec).await?;

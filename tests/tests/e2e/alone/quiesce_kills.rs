@@ -15,7 +15,7 @@ const PROGRAM: &str = "/usr/local/bin/borgherd-controller";
 const SLOW: &str = "- pre: {in: pod/app, command: [sh, -c, 'echo freeze >>/tmp/log; sleep 5; echo frozen >>/tmp/log']}\n  \
                     post: {command: [sh, -c, 'echo thaw >>/tmp/log']}\n";
 
-async fn kill(w: &World, cluster: &Cluster) -> Result<()> {
+pub(super) async fn kill(w: &World, cluster: &Cluster) -> Result<()> {
     for pod in w.controllers().await? {
         let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.clone()) else { continue };
         let uid = pod.uid().unwrap_or_default();
