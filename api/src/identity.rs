@@ -3,6 +3,7 @@
 //! Invariant: nothing but Borgherd's keys is carried, and of those not what is only of the moment or the content's own.
 
 use crate::names::{GROUP, IN_FLIGHT, OWN_DELETION_POLICY, OWNER_UID, SWEPT, TEMPORARY};
+use crate::retention::Prefix;
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -20,11 +21,18 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What stands on a snapshot or a content.
+    /// What stands on a snapshot or a content, where labels stand under Borgherd's own prefix.
     pub fn of(object: &impl ResourceExt) -> Self {
-        let own =
-            |all: &BTreeMap<String, String>| all.iter().filter(|(key, _)| is_carried(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
-        Self { labels: own(object.labels()), annotations: own(object.annotations()) }
+        Self::under(&Prefix::default(), object)
+    }
+
+    /// The same where the labels of retention stand under another. What that one's owner has annotated is its own affair.
+    pub fn under(prefix: &Prefix, object: &impl ResourceExt) -> Self {
+        let carried = |all: &BTreeMap<String, String>, is: &dyn Fn(&str) -> bool| {
+            all.iter().filter(|(key, _)| is(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+        };
+        let labels = carried(object.labels(), &|key| is_carried(key) || prefix.has(key) && !NOT_CARRIED.contains(&key));
+        Self { labels, annotations: carried(object.annotations(), &is_carried) }
     }
 
     /// Nothing stands there.
@@ -78,6 +86,10 @@ mod tests {
         ));
         assert_eq!(found, Identity::of(&object(&[("borgherd.dev/pvc", "data")], &[("borgherd.dev/cut", "now")])));
         assert!(Identity::of(&object(&[("app", "x")], &[])).is_empty());
+        let theirs = object(&[("backup-ns.sh/pvc", "data"), ("borgherd.dev/pvc", "data"), ("app", "x")], &[("backup-ns.sh/env", "x")]);
+        let prefix = Prefix::parse("backup-ns.sh/").unwrap_or_default();
+        let found = Identity::under(&prefix, &theirs);
+        assert_eq!((found.labels.len(), found.annotations.len(), Identity::of(&theirs).labels.len()), (2, 0, 1));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use crate::crd::snapshot::{
 };
 use crate::identity::Identity;
 use crate::names::{self, CUT, MARKED_AT, OWN_DELETION_POLICY, PVC, TEMPORARY};
+use crate::retention::Prefix;
+use chrono::{DateTime, SecondsFormat};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use std::fmt;
@@ -39,8 +41,9 @@ impl fmt::Display for Unfit {
 }
 
 /// Whether Borgherd knows this content: it carries an identity.
-pub fn is_known(content: &VolumeSnapshotContent) -> bool {
-    !content.labels().contains_key(TEMPORARY) && (content.labels().contains_key(PVC) || content.annotations().contains_key(CUT))
+pub fn is_known(content: &VolumeSnapshotContent, prefix: &Prefix) -> bool {
+    !content.labels().contains_key(TEMPORARY)
+        && (content.labels().contains_key(&*prefix.key(PVC)) || content.annotations().contains_key(CUT))
 }
 
 /// Whether it can be rebound at all; that its VolumeSnapshot is gone is for the caller to see.
@@ -68,15 +71,19 @@ pub fn handle(content: &VolumeSnapshotContent) -> Option<&str> {
 }
 
 /// Content and VolumeSnapshot in `namespace`, called as the old VolumeSnapshot was. The same names each time, so who was interrupted goes on.
-pub fn pair(old: &VolumeSnapshotContent, namespace: &str) -> Result<(VolumeSnapshotContent, VolumeSnapshot), Unfit> {
+pub fn pair(old: &VolumeSnapshotContent, namespace: &str, prefix: &Prefix) -> Result<(VolumeSnapshotContent, VolumeSnapshot), Unfit> {
     if let Some(unfit) = unfit(old) {
         return Err(unfit);
     }
     let snapshot = old.spec.volume_snapshot_ref.name.clone().ok_or(Unfit::NoSnapshot)?;
     let handle = handle(old).ok_or(Unfit::NoHandle)?;
     let name = format!("rebound-{}", names::hash(&[&old.uid().unwrap_or_default(), namespace], 10));
-    let Identity { labels, mut annotations } = Identity::of(old);
+    let Identity { labels, mut annotations } = Identity::under(prefix, old);
     annotations.remove(MARKED_AT); // one that was marked waits its day again
+    if let Some(cut) = old.status.as_ref().and_then(|status| status.creation_time).filter(|_| !annotations.contains_key(CUT)) {
+        // of another program: the new content's own may be now
+        annotations.insert(CUT.to_owned(), DateTime::from_timestamp_nanos(cut).to_rfc3339_opts(SecondsFormat::Secs, true));
+    }
     let metadata = |name: &str, namespace: Option<&str>| ObjectMeta {
         name: Some(name.to_owned()),
         namespace: namespace.map(str::to_owned),
@@ -150,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_new_pair_has_the_identity_the_handle_and_names_each_other() {
-        let (content, snapshot) = pair(&old(|_| {}), "web").unwrap();
+        let (content, snapshot) = pair(&old(|_| {}), "web", &Prefix::default()).unwrap();
         let name = content.name_any();
         assert_eq!(snapshot.spec.source.volume_snapshot_content_name.as_deref(), Some(name.as_str()));
         let of = &content.spec.volume_snapshot_ref;
@@ -165,13 +172,26 @@ mod tests {
         let kept = ["borgherd.dev/cut", "borgherd.dev/own-deletion-policy", "snapshot.storage.kubernetes.io/deletion-secret-name"];
         assert_eq!(content.annotations().keys().collect::<Vec<_>>(), kept);
         assert_eq!(Identity::of(&content), Identity::of(&snapshot), "they are in step from the beginning");
-        assert_eq!(pair(&old(|_| {}), "web").unwrap().0.name_any(), name, "the same names each time");
-        assert_ne!(pair(&old(|_| {}), "shop").unwrap().0.name_any(), name);
+        assert_eq!(pair(&old(|_| {}), "web", &Prefix::default()).unwrap().0.name_any(), name, "the same names each time");
+        assert_ne!(pair(&old(|_| {}), "shop", &Prefix::default()).unwrap().0.name_any(), name);
+    }
+
+    #[test]
+    fn the_age_of_one_that_another_program_made_stays() {
+        let theirs = old(|o| {
+            o["metadata"] = json!({"name": "snapcontent-1", "uid": "u1", "labels": {"backup-ns.sh/pvc": "data"}});
+            o["status"]["creationTime"] = json!(1_653_091_200_000_000_000_i64);
+        });
+        let prefix = Prefix::parse("backup-ns.sh/").unwrap();
+        assert!(is_known(&theirs, &prefix) && !is_known(&theirs, &Prefix::default()));
+        let (content, snapshot) = pair(&theirs, "web", &prefix).unwrap();
+        assert_eq!(snapshot.annotations().get(CUT).map(String::as_str), Some("2022-05-21T00:00:00Z"));
+        assert_eq!((json!(snapshot.labels()), content.annotations()), (json!({"backup-ns.sh/pvc": "data"}), snapshot.annotations()));
     }
 
     #[test]
     fn what_could_be_lost_or_means_nothing_is_refused() {
-        let refused = |change: &dyn Fn(&mut Value)| pair(&old(change), "web").unwrap_err();
+        let refused = |change: &dyn Fn(&mut Value)| pair(&old(change), "web", &Prefix::default()).unwrap_err();
         assert_eq!(refused(&|o| o["spec"]["deletionPolicy"] = json!("Delete")), Unfit::Deletes);
         assert_eq!(refused(&|o| o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")), Unfit::Leaving);
         assert_eq!(refused(&|o| o["metadata"]["labels"]["borgherd.dev/temporary"] = json!("true")), Unfit::Temporary);

@@ -5,6 +5,7 @@
 use crate::errors::{Exit, Failure};
 use crate::session::Session;
 use borgherd_api::policy::{self, Annotations, Effective, Exclusion, Origin, Policy, Problem};
+use borgherd_api::retention::Prefix;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 const DEFAULTS: &str = "borgherd-defaults";
 /// The key in it: a JSON object from annotation without prefix to value.
 const DEFAULTS_KEY: &str = "defaults.json";
+/// Another: the value `retention.labelPrefix`.
+const LABEL_PREFIX_KEY: &str = "label-prefix";
 
 /// What PVCs inherit.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +78,15 @@ async fn defaults(session: &Session) -> Result<Annotations, Failure> {
     };
     session.screen.warn(&format!("the chart's defaults are unknown and left out: {wrong}"));
     Ok(Annotations::new())
+}
+
+/// Under which prefix the labels of snapshots stand; where that cannot be read, Borgherd's own.
+pub(crate) async fn label_prefix(session: &Session) -> Result<Prefix, Failure> {
+    match session.find::<ConfigMap>(&session.borgherd_namespace, DEFAULTS).await {
+        Ok(found) => Ok(found.and_then(|map| Prefix::parse(map.data?.get(LABEL_PREFIX_KEY)?).ok()).unwrap_or_default()),
+        Err(failure) if matches!(failure.exit, Exit::Forbidden | Exit::NotFound) => Ok(Prefix::default()),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn read_defaults(map: &ConfigMap) -> Result<Annotations, String> {

@@ -9,18 +9,21 @@ mod list;
 use crate::args;
 use crate::errors::{Exit, Failure};
 use crate::follow::{self, End};
+use crate::policy;
 use crate::session::Session;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::names::{CUT, PVC, PVC_NAME};
 use borgherd_api::rebind;
+use borgherd_api::retention::Prefix;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Preconditions};
 
 /// Runs `rebind`; `namespace` is the one that was asked for.
 pub(crate) async fn run(session: &Session, args: &args::Rebind, namespace: Option<&str>) -> Result<(), Failure> {
+    let prefix = policy::label_prefix(session).await?;
     let Some(name) = &args.content else {
-        return list::run(session).await;
+        return list::run(session, &prefix).await;
     };
     let old = session.find_global::<VolumeSnapshotContent>(name).await?.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("there is no VolumeSnapshotContent {name}"))
@@ -29,7 +32,7 @@ pub(crate) async fn run(session: &Session, args: &args::Rebind, namespace: Optio
     let of = old.spec.volume_snapshot_ref.clone();
     let namespace = namespace.map(str::to_owned).or(of.namespace).unwrap_or_default();
     let unfit = |unfit: rebind::Unfit| Failure::invalid(format!("VolumeSnapshotContent {name} cannot be rebound: {unfit}"));
-    let (content, snapshot) = rebind::pair(&old, &namespace).map_err(unfit)?;
+    let (content, snapshot) = rebind::pair(&old, &namespace, &prefix).map_err(unfit)?;
     is_gone(session, &old).await?;
     there_is_room(session, &snapshot, &namespace).await?;
     let made = make(session, &content, &snapshot, &namespace).await?;
@@ -38,7 +41,7 @@ pub(crate) async fn run(session: &Session, args: &args::Rebind, namespace: Optio
     if let Some(left) = left {
         session.screen.warn(&left);
     }
-    session.screen.show(&bound, || summary(&bound, &namespace))
+    session.screen.show(&bound, || summary(&bound, &namespace, &prefix))
 }
 
 /// Its VolumeSnapshot is not there any more.
@@ -154,10 +157,10 @@ async fn remove(session: &Session, old: &VolumeSnapshotContent) -> Result<Option
     }
 }
 
-fn summary(bound: &VolumeSnapshot, namespace: &str) -> String {
+fn summary(bound: &VolumeSnapshot, namespace: &str, prefix: &Prefix) -> String {
     let name = bound.name_any();
     let cut = bound.annotations().get(CUT).map(|cut| format!(", cut {cut}")).unwrap_or_default();
-    let Some(pvc) = bound.annotations().get(PVC_NAME).or_else(|| bound.labels().get(PVC)) else {
+    let Some(pvc) = bound.annotations().get(PVC_NAME).or_else(|| bound.labels().get(&*prefix.key(PVC))) else {
         return format!("rebound as VolumeSnapshot {namespace}/{name}{cut}; of which PVC it is, nobody has written down\n");
     };
     format!(

@@ -48,14 +48,15 @@ pub(crate) async fn run(session: &Session, args: &args::Preview) -> Result<(), F
 
 async fn observe(session: &Session, args: &args::Preview) -> Result<Seen, Failure> {
     let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());
-    let (snapshots, claims, restores, inherited) = futures::try_join!(
+    let (snapshots, claims, restores, inherited, prefix) = futures::try_join!(
         session.list::<VolumeSnapshot>(namespace),
         session.list::<PersistentVolumeClaim>(namespace),
         session.list::<Restore>(namespace),
         policy::inherited(session, namespace),
+        policy::label_prefix(session),
     )?;
     let under_way: Restored = restores.iter().filter_map(retention::restored).collect();
-    let mut snapshots: Vec<Snapshot> = snapshots.iter().filter_map(Snapshot::of).collect();
+    let mut snapshots: Vec<Snapshot> = snapshots.iter().filter_map(|found| Snapshot::under(&prefix, found)).collect();
     snapshots.retain(|snapshot| args.pvcs.is_empty() || args.pvcs.contains(&snapshot.pvc));
     for snapshot in &mut snapshots {
         snapshot.note_restores(&under_way);

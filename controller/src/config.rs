@@ -1,6 +1,7 @@
 //! What the chart decides: names, deadlines, limits. Read once at start, from flags or the environment.
 
 use crate::repository::declared::{self, Declared};
+use borgherd_api::retention::Prefix;
 use borgherd_runtime::duration;
 use clap::Parser;
 use std::collections::BTreeMap;
@@ -118,7 +119,7 @@ pub struct Limits {
 }
 
 /// How snapshots are thinned out.
-#[derive(clap::Args, Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct Retention {
     /// How often all snapshots are looked at; what is due is deleted then.
     #[arg(long = "retention-interval", env = "BORGHERD_RETENTION_INTERVAL", default_value = "1h", value_parser = duration::parse)]
@@ -126,6 +127,9 @@ pub struct Retention {
     /// More deletions in one look than this wait until a person allows them.
     #[arg(long = "retention-max-deletions", env = "BORGHERD_RETENTION_MAX_DELETIONS", default_value_t = 500)]
     pub most: usize,
+    /// Under which prefix the labels of snapshots stand: another one goes on with the snapshots of a program before Borgherd.
+    #[arg(long = "retention-label-prefix", env = "BORGHERD_RETENTION_LABEL_PREFIX", default_value_t, value_parser = Prefix::parse)]
+    pub label_prefix: Prefix,
 }
 
 /// How archives are kept in order.

@@ -14,6 +14,7 @@ mod archive;
 mod breaker;
 mod period;
 mod plan;
+mod prefix;
 mod rule;
 mod snapshot;
 mod verdict;
@@ -26,6 +27,7 @@ pub use archive::{Archive, ArchivePlan, ArchiveRule, ArchiveWhy, Stop, plan_arch
 pub use breaker::{Hold, Token, Total, hold};
 pub use period::Period;
 pub use plan::plan;
+pub use prefix::Prefix;
 pub use rule::{Rule, Said};
 pub use snapshot::{Change, Field, Restored, Retain, Snapshot, restored};
 pub use verdict::{Fate, Verdict, Why};

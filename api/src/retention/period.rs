@@ -33,6 +33,20 @@ impl Period {
         Self { tier, number }
     }
 
+    /// Reads the label of a snapshot, also as programs before Borgherd wrote weeks: `2022-w20`, and `w20`, which is one of the year that
+    /// `cut` tells when it is asked; `None`: it names no period.
+    pub fn read_of(tier: Tier, text: &str, cut: impl FnOnce() -> NaiveDateTime) -> Option<Self> {
+        if tier != Tier::Weekly {
+            return Self::read(tier, text);
+        }
+        let (year, number) = match text.split_once('w') {
+            None => return Self::read(tier, text),
+            Some(("", number)) => (cut().iso_week().year(), number),
+            Some((year, number)) => (year.strip_suffix('-')?.parse().ok()?, number),
+        };
+        Self::of_week(year, number)
+    }
+
     /// Reads a label; `None`: it names no period.
     pub fn read(tier: Tier, text: &str) -> Option<Self> {
         let number = match tier {
@@ -43,7 +57,7 @@ impl Period {
             Tier::Daily => read_day(text)?.num_days_from_ce(),
             Tier::Weekly => {
                 let (year, number) = text.split_once("-W")?;
-                week(NaiveDate::from_isoywd_opt(year.parse().ok()?, number.parse().ok()?, chrono::Weekday::Mon)?)
+                return Self::of_week(year.parse().ok()?, number);
             }
             Tier::Monthly => {
                 let first = read_day(&format!("{text}-01"))?;
@@ -52,6 +66,11 @@ impl Period {
             Tier::Yearly => text.parse().ok()?,
         };
         Some(Self { tier, number })
+    }
+
+    fn of_week(year: i32, number: &str) -> Option<Self> {
+        let monday = NaiveDate::from_isoywd_opt(year, number.parse().ok()?, chrono::Weekday::Mon)?;
+        Some(Self { tier: Tier::Weekly, number: week(monday) })
     }
 }
 

@@ -50,7 +50,7 @@ pub fn plan<'a>(snapshots: &[&'a Snapshot], rule: &Rule, now: DateTime<Utc>) -> 
 /// Each that is ready for the first time gets the tiers that no other ready one has.
 fn label(all: &mut [Judged<'_>], zone: Tz) {
     let good = all.iter().filter(|judged| judged.snapshot.is_good());
-    let mut taken: HashSet<Period> = good.flat_map(|judged| judged.snapshot.periods()).collect();
+    let mut taken: HashSet<Period> = good.flat_map(|judged| judged.snapshot.periods(zone)).collect();
     for judged in all.iter_mut().filter(|judged| judged.snapshot.counts()) {
         let (Some(cut), None) = (judged.snapshot.cut, judged.snapshot.get(Field::TiersAtBirth)) else { continue };
         let local = local(cut, zone);
@@ -98,8 +98,9 @@ struct Day {
 
 impl Snapshot {
     /// Those that its labels name.
-    fn periods(&self) -> impl Iterator<Item = Period> {
-        Tier::ALL.into_iter().filter_map(|tier| Period::read(tier, self.get(Field::Tier(tier))?))
+    fn periods(&self, zone: Tz) -> impl Iterator<Item = Period> {
+        let cut = move || local(self.cut.unwrap_or_default(), zone);
+        Tier::ALL.into_iter().filter_map(move |tier| Period::read_of(tier, self.get(Field::Tier(tier))?, cut))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What retention knows of one snapshot, and what it writes on it.
 
+use super::prefix::Prefix;
 use crate::crd::Restore;
 use crate::crd::snapshot::VolumeSnapshot;
 use crate::names;
@@ -65,7 +66,7 @@ impl Field {
         }
     }
 
-    /// The whole key.
+    /// The whole key; of a label the one under Borgherd's own prefix.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Tier(Tier::Hourly) => names::HOURLY,
@@ -110,9 +111,15 @@ impl Retain {
         }
     }
 
+    /// `daily_weekly_monthly`, tiers by name, is how programs before Borgherd write that tiers hold it.
     fn read(text: &str) -> Self {
         let known = [Self::Tiers, Self::Days, Self::Forever];
-        known.into_iter().find(|retain| retain.as_label() == text).unwrap_or(Self::Unknown)
+        let is_tier = |name: &str| Tier::ALL.iter().any(|tier| tier.name() == name);
+        match known.into_iter().find(|retain| retain.as_label() == text) {
+            Some(retain) => retain,
+            None if text.split('_').all(is_tier) => Self::Tiers,
+            None => Self::Unknown,
+        }
     }
 }
 
@@ -145,14 +152,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads one; `None`: none of ours to judge, as it lacks a label or is made for one Backup or Restore only.
+    /// Reads one whose labels stand under Borgherd's own prefix.
     pub fn of(object: &VolumeSnapshot) -> Option<Self> {
+        Self::under(&Prefix::default(), object)
+    }
+
+    /// Reads one; `None`: none of ours to judge, as it lacks a label or is made for one Backup or Restore only.
+    pub fn under(prefix: &Prefix, object: &VolumeSnapshot) -> Option<Self> {
         let (labels, annotations) = (object.labels(), object.annotations());
+        let label = |own: &'static str| labels.get(&*prefix.key(own));
         if labels.contains_key(names::TEMPORARY) {
             return None;
         }
-        let retain = Retain::read(labels.get(names::RETAIN)?);
-        let pvc = annotations.get(names::PVC_NAME).or(labels.get(names::PVC)).filter(|_| labels.contains_key(names::PVC))?;
+        let retain = Retain::read(label(names::RETAIN)?);
+        let pvc = label(names::PVC).map(|short| annotations.get(names::PVC_NAME).unwrap_or(short))?;
         let status = object.status.clone().unwrap_or_default();
         let written = annotations.get(names::CUT).and_then(|cut| cut.parse().ok());
         let mut snapshot = Self {
@@ -170,8 +183,8 @@ impl Snapshot {
             fields: [const { None }; Field::COUNT],
         };
         for field in Field::ALL {
-            let from = if field.is_label() { labels } else { annotations };
-            snapshot.fields[field.index()] = from.get(field.key()).cloned();
+            let found = if field.is_label() { label(field.key()) } else { annotations.get(field.key()) };
+            snapshot.fields[field.index()] = found.cloned();
         }
         Some(snapshot)
     }

@@ -7,6 +7,7 @@ use crate::session::Session;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::names::{CUT, PVC, PVC_NAME};
 use borgherd_api::rebind;
+use borgherd_api::retention::Prefix;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 use serde::Serialize;
@@ -34,30 +35,35 @@ struct Item {
 }
 
 /// Shows all of the cluster.
-pub(super) async fn run(session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(session: &Session, prefix: &Prefix) -> Result<(), Failure> {
     // In this order: what is made in between is seen with its snapshot.
     let contents = session.list_global::<VolumeSnapshotContent>().await?;
     let snapshots = session.list::<VolumeSnapshot>(None).await?;
-    let report = Report { items: frozen(&contents, &snapshots) };
+    let report = Report { items: frozen(&contents, &snapshots, prefix) };
     session.screen.show(&report, || render(&report.items, session.here(), session.screen.colours))
 }
 
-fn frozen(contents: &[VolumeSnapshotContent], snapshots: &[VolumeSnapshot]) -> Vec<Item> {
+fn frozen(contents: &[VolumeSnapshotContent], snapshots: &[VolumeSnapshot], prefix: &Prefix) -> Vec<Item> {
     let there: HashSet<String> = snapshots.iter().filter_map(kube::ResourceExt::uid).collect();
     // Not bound yet: a pair that is just being made.
     let is_frozen =
         |content: &&VolumeSnapshotContent| content.spec.volume_snapshot_ref.uid.as_ref().is_some_and(|uid| !there.contains(uid));
-    let mut items: Vec<Item> = contents.iter().filter(|content| rebind::is_known(content)).filter(is_frozen).map(item).collect();
+    let mut items: Vec<Item> = contents
+        .iter()
+        .filter(|content| rebind::is_known(content, prefix))
+        .filter(is_frozen)
+        .map(|content| item(content, prefix))
+        .collect();
     items.sort_by(|one, other| (&one.namespace, &one.pvc, one.cut).cmp(&(&other.namespace, &other.pvc, other.cut)));
     items
 }
 
-fn item(content: &VolumeSnapshotContent) -> Item {
+fn item(content: &VolumeSnapshotContent, prefix: &Prefix) -> Item {
     let of = content.spec.volume_snapshot_ref.clone();
     Item {
         content: content.name_any(),
         namespace: of.namespace,
-        pvc: content.annotations().get(PVC_NAME).or_else(|| content.labels().get(PVC)).cloned(),
+        pvc: content.annotations().get(PVC_NAME).or_else(|| content.labels().get(&*prefix.key(PVC))).cloned(),
         snapshot: of.name,
         cut: content.annotations().get(CUT).and_then(|cut| cut.parse().ok()),
         bytes: content.status.as_ref().and_then(|status| status.restore_size),

@@ -38,7 +38,7 @@ fn snapshot(uid: &str, content: &str, ready: bool) -> Value {
 
 fn new_name() -> String {
     let old: VolumeSnapshotContent = serde_json::from_value(content("old", |_| {})).unwrap();
-    rebind::pair(&old, "shop").unwrap().0.name_any()
+    rebind::pair(&old, "shop", &Prefix::default()).unwrap().0.name_any()
 }
 
 /// One that has the old content, which `change` makes special; the new snapshot is ready, or never.
@@ -146,7 +146,8 @@ async fn the_list_has_what_has_no_snapshot_and_is_borgherds() {
             content("clone", |o| o["metadata"]["labels"]["borgherd.dev/temporary"] = json!("true")),
             content("foreign", |o| o["metadata"] = json!({"name": "foreign", "uid": "f"})),
         ]),
-        _ => listed(&[snapshot("there", "alive", true)]),
+        "volumesnapshots" => listed(&[snapshot("there", "alive", true)]),
+        missing => no("configmaps", missing),
     });
     run(&server.session, &args::Rebind { content: None, list: true, timeout: Duration::ZERO }, None).await.unwrap();
     let told = out();

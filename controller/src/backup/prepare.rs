@@ -112,6 +112,9 @@ fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String, polic
         (PVC.to_owned(), names::label(&pvc)),
         (TYPE.to_owned(), work.backup.spec.trigger.as_label().to_owned()),
     ]);
+    let prefix = &work.ctx.config.retention.label_prefix;
+    labels.insert(prefix.key(PVC).into_owned(), names::label(&pvc));
+    labels.insert(prefix.key(TYPE).into_owned(), work.backup.spec.trigger.as_label().to_owned());
     let mut annotations = BTreeMap::from([
         (OWNER.to_owned(), format!("Backup/{}/{}", work.owner.namespace, work.owner.name)),
         (PVC_NAME.to_owned(), pvc.clone()),
@@ -151,10 +154,11 @@ fn retain(work: &Work<'_>, policy: &Policy, labels: &mut Marks, annotations: &mu
         (Trigger::Manual, Some(_)) => Retain::Days,
         (Trigger::Manual, None) => Retain::Forever,
     };
-    labels.insert(RETAIN.to_owned(), retain.as_label().to_owned());
+    let prefix = &work.ctx.config.retention.label_prefix;
+    labels.insert(prefix.key(RETAIN).into_owned(), retain.as_label().to_owned());
     if let (Retain::Days, Some(days)) = (retain, spec.keep_days) {
         let last = work.now.with_timezone(&policy.time_zone).date_naive() + chrono::Days::new(u64::from(days));
-        labels.insert(DELETE_AFTER.to_owned(), last.to_string());
+        labels.insert(prefix.key(DELETE_AFTER).into_owned(), last.to_string());
     }
     if let (Retain::Tiers, Some(keep)) = (retain, policy.keep) {
         annotations.insert(Key::Keep.annotation().to_owned(), keep.to_string());

@@ -12,6 +12,7 @@ use crate::pages::{self, PAGE};
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::identity::Identity;
 use borgherd_api::names::{CONTROLLER, TEMPORARY};
+use borgherd_api::retention::Prefix;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use known::Known;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -82,12 +83,13 @@ impl Keeper<'_> {
     /// Reads all contents; how long it is until the next time.
     async fn look_at_contents(&mut self) -> Duration {
         let api = contents(&self.ctx.client);
+        let prefix = &self.ctx.config.retention.label_prefix;
         self.known.forget_contents();
         let (known, again) = (&mut self.known, &mut self.again);
         let read = pages::each(&api, ListParams::default(), |content: VolumeSnapshotContent| {
             let of = &content.spec.volume_snapshot_ref;
             let (Some(uid), true) = (&of.uid, stays(&content)) else { return };
-            if known.saw_content(uid, &Identity::of(&content)) {
+            if known.saw_content(uid, &Identity::under(prefix, &content)) {
                 again.insert(uid.clone(), (of.namespace.clone().unwrap_or_default(), of.name.clone().unwrap_or_default()));
             }
         });
@@ -149,7 +151,7 @@ impl Keeper<'_> {
 
     /// One that is being deleted says nothing any more.
     fn see(&mut self, snapshot: &VolumeSnapshot, pending: &mut Pending) {
-        let (uid, identity) = (snapshot.uid().unwrap_or_default(), Identity::of(snapshot));
+        let (uid, identity) = (snapshot.uid().unwrap_or_default(), Identity::under(&self.ctx.config.retention.label_prefix, snapshot));
         let content = snapshot.status.as_ref().and_then(|status| status.bound_volume_snapshot_content_name.clone());
         let wanted = self.known.saw_snapshot(&uid, &identity);
         match content {
@@ -179,9 +181,9 @@ impl Keeper<'_> {
     }
 
     async fn carry_all(&mut self, pending: Pending) {
-        let client = &self.ctx.client;
+        let (client, prefix) = (&self.ctx.client, &self.ctx.config.retention.label_prefix);
         let one = |(uid, wanted): (String, Wanted)| async move {
-            let done = carry(client, &uid, &wanted).await;
+            let done = carry(client, prefix, &uid, &wanted).await;
             (uid, wanted, done)
         };
         let mut carried = stream::iter(pending).map(one).buffer_unordered(CONCURRENCY);
@@ -230,13 +232,13 @@ fn stays(content: &VolumeSnapshotContent) -> bool {
 }
 
 /// Writes to the content what it has not; `false`: there is no content of this snapshot that stays.
-async fn carry(client: &Client, uid: &str, wanted: &Wanted) -> Result<bool, Error> {
+async fn carry(client: &Client, prefix: &Prefix, uid: &str, wanted: &Wanted) -> Result<bool, Error> {
     let api = contents(client);
     let found = api.get_opt(&wanted.content).await.doing("reading the snapshot's content")?;
     let Some(found) = found.filter(|found| stays(found) && found.spec.volume_snapshot_ref.uid.as_deref() == Some(uid)) else {
         return Ok(false);
     };
-    let Some(mut metadata) = wanted.identity.patch(&Identity::of(&found)) else { return Ok(true) };
+    let Some(mut metadata) = wanted.identity.patch(&Identity::under(prefix, &found)) else { return Ok(true) };
     metadata.insert("uid".to_owned(), json!(found.uid()));
     metadata.insert("resourceVersion".to_owned(), json!(found.resource_version()));
     let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };

@@ -6,14 +6,13 @@ use crate::backup::work::facts;
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::repository::Unusable;
-use crate::world::pvc_of;
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::crd::{Backup, BorgRun, Candidate, Progress, RestoreSource, RunPhase, SourceKind, VolumeFacts};
-use borgherd_api::names::{CUT, PVC, label};
+use borgherd_api::names::{CUT, PVC, PVC_NAME, label};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something to restore from, with what is known of its volume.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,9 +26,15 @@ pub struct Found {
 /// The ready snapshots of a PVC.
 pub async fn snapshots(ctx: &Context, namespace: &str, pvc: &str) -> Result<Vec<Found>, Error> {
     let api: Api<VolumeSnapshot> = Api::namespaced(ctx.client.clone(), namespace);
-    let of_pvc = ListParams::default().labels(&format!("{PVC}={}", label(pvc)));
-    let all = api.list(&of_pvc).await.doing("listing the VolumeSnapshots")?;
-    Ok(all.items.iter().filter(|s| pvc_of(*s).as_deref() == Some(pvc)).filter_map(of_snapshot).collect())
+    let mut found: BTreeMap<String, VolumeSnapshot> = BTreeMap::new();
+    // Those that Borgherd has made, and those that another program has.
+    for key in BTreeSet::from([PVC.into(), ctx.config.retention.label_prefix.key(PVC)]) {
+        let of_pvc = ListParams::default().labels(&format!("{key}={}", label(pvc)));
+        let all = api.list(&of_pvc).await.doing("listing the VolumeSnapshots")?;
+        let is_of = |s: &VolumeSnapshot| s.annotations().get(PVC_NAME).or_else(|| s.labels().get(&*key)).is_some_and(|of| of == pvc);
+        found.extend(all.items.into_iter().filter(is_of).map(|s| (s.name_any(), s)));
+    }
+    Ok(found.values().filter_map(of_snapshot).collect())
 }
 
 fn of_snapshot(snapshot: &VolumeSnapshot) -> Option<Found> {

@@ -63,7 +63,7 @@ impl Content {
 pub(super) struct Contents {
     named: Vec<Named>,
     names: String,
-    /// Borgherd's, at `Delete`.
+    /// At `Delete`, and kept by Borgherd before, or set to it by a verdict.
     at_delete: Vec<Content>,
 }
 
@@ -90,7 +90,7 @@ impl Contents {
             self.names.push_str(&content.name);
             self.named.push(Named { handle: digest::of(handle), from, to: self.names.len(), is_temporary: content.is_temporary });
         }
-        if content.is_kept && content.deletes && !content.leaving {
+        if (content.is_kept || content.swept.is_some()) && content.deletes && !content.leaving {
             self.at_delete.push(content);
         }
     }
@@ -98,6 +98,11 @@ impl Contents {
     fn complete(mut self) -> Self {
         self.named.sort_unstable_by_key(|named| named.handle);
         self
+    }
+
+    /// Those that are at `Delete` and may have to be set back.
+    pub(super) fn at_delete(&self) -> impl Iterator<Item = &Content> {
+        self.at_delete.iter()
     }
 
     /// Another content that names the same snapshot of the storage.
@@ -149,7 +154,7 @@ async fn write(client: &Client, content: &Content, annotations: Value, policy: &
 
 /// Sets to `Retain` what is at `Delete` and should not be: no verdict of `due` is about its snapshot, and none was carried out.
 pub(super) async fn take_back(ctx: &Context, contents: &Contents, due: &Due, told: &mut Tally<'_>) {
-    for content in contents.at_delete.iter().filter(|content| !due.has(&content.of.0, &content.of.2)) {
+    for content in contents.at_delete().filter(|content| !due.has(&content.of.0, &content.of.2)) {
         match take_one_back(&ctx.client, content).await {
             Ok(false) => {}
             Ok(true) => info!(

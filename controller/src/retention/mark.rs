@@ -3,7 +3,7 @@
 use crate::context::Context;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::names::CONTROLLER;
-use borgherd_api::retention::{Fate, Field, Verdict};
+use borgherd_api::retention::{Fate, Field, Prefix, Verdict};
 use futures::{StreamExt, stream};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ async fn one(ctx: &Context, verdict: &Verdict<'_>) {
     let snapshot = verdict.snapshot;
     let api: Api<VolumeSnapshot> = Api::namespaced(ctx.client.clone(), &snapshot.namespace);
     let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
-    match api.patch(&snapshot.name, &params, &Patch::Merge(patch(verdict))).await {
+    match api.patch(&snapshot.name, &params, &Patch::Merge(patch(verdict, &ctx.config.retention.label_prefix))).await {
         Ok(_) => told(ctx, verdict),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
             debug!(namespace = snapshot.namespace, name = snapshot.name, "changed since it was judged; it is judged again");
@@ -44,11 +44,14 @@ fn told(ctx: &Context, verdict: &Verdict<'_>) {
 }
 
 /// Labels and annotations that change; UID and version make a later change by somebody else a conflict.
-fn patch(verdict: &Verdict<'_>) -> Value {
+fn patch(verdict: &Verdict<'_>, prefix: &Prefix) -> Value {
     let (mut labels, mut annotations) = (Map::new(), Map::new());
     for (field, value) in &verdict.changes {
-        let into = if field.is_label() { &mut labels } else { &mut annotations };
-        into.insert(field.key().to_owned(), json!(value));
+        if field.is_label() {
+            labels.insert(prefix.key(field.key()).into_owned(), json!(value));
+        } else {
+            annotations.insert(field.key().to_owned(), json!(value));
+        }
     }
     let snapshot = verdict.snapshot;
     json!({"metadata": {"uid": snapshot.uid, "resourceVersion": snapshot.version, "labels": labels, "annotations": annotations}})

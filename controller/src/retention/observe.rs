@@ -13,9 +13,10 @@ use std::collections::HashSet;
 
 /// The retained snapshots of a namespace, with what Restores use of them.
 pub(super) async fn snapshots(ctx: &Context, namespace: &str) -> Result<Vec<Snapshot>, Error> {
-    let retained = ListParams::default().labels(&format!("{RETAIN},{PVC},!{TEMPORARY}"));
+    let prefix = &ctx.config.retention.label_prefix;
+    let retained = ListParams::default().labels(&format!("{},{},!{TEMPORARY}", prefix.key(RETAIN), prefix.key(PVC)));
     let api: Api<VolumeSnapshot> = Api::namespaced(ctx.client.clone(), namespace);
-    let mut all = pages::reduced(&api, retained, Snapshot::of).await.doing("listing snapshots")?;
+    let mut all = pages::reduced(&api, retained, |found| Snapshot::under(prefix, found)).await.doing("listing snapshots")?;
     if all.is_empty() {
         return Ok(all);
     }

@@ -103,7 +103,7 @@ async fn one(client: &Client, snapshot: &Snapshot, contents: &Contents) -> Resul
         written => written?,
     };
     let deleted = delete(client, snapshot).await;
-    if !matches!(deleted, Ok(true)) && bound.is_kept {
+    if !matches!(deleted, Ok(true)) && (bound.is_kept || !bound.deletes) {
         content::keep(client, &gone).await?;
     }
     Ok(deleted?)

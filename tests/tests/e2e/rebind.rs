@@ -6,6 +6,7 @@ use borgherd_api::crd::{Backup, BackupSpec, RestoreSource, SourceKind, Trigger, 
 use borgherd_api::identity::Identity;
 use borgherd_api::names::{CUT, DAILY, PVC, RETAIN, VOLUME_FACTS};
 use borgherd_api::rebind;
+use borgherd_api::retention::Prefix;
 use borgherd_e2e::{App, Claim, DEADLINE, World, same, test, until, until_polled};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -108,7 +109,8 @@ fn rebind_brings_back_the_snapshots_of_a_deleted_namespace() -> Result<()> {
 
         // who was interrupted, with one of the pair made or both, calls it again
         for (content, both) in contents.iter().zip([false, true]) {
-            let (half, other) = rebind::pair(&api.get(content).await?, &w.namespace).map_err(|unfit| anyhow::anyhow!("{unfit}"))?;
+            let (half, other) =
+                rebind::pair(&api.get(content).await?, &w.namespace, &Prefix::default()).map_err(|unfit| anyhow::anyhow!("{unfit}"))?;
             drop(api.create(&PostParams::default(), &half).await?);
             if both {
                 drop(w.api::<VolumeSnapshot>().create(&PostParams::default(), &other).await?);

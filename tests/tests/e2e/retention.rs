@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 /// A snapshot without archive, as the schedule or a person makes it; its name. Cuts are told to the second: the next one is of a later.
-async fn snapshot(w: &World, app: &Running, trigger: Trigger, keep_days: Option<u32>) -> Result<String> {
+pub(crate) async fn snapshot(w: &World, app: &Running, trigger: Trigger, keep_days: Option<u32>) -> Result<String> {
     let spec = BackupSpec { volumes: vec!["data".into()], archive: false, trigger, keep_days, scheduled_time: None, hooks: None };
     let metadata = ObjectMeta { generate_name: Some("retention-".into()), ..ObjectMeta::default() };
     let made = w.api::<Backup>().create(&PostParams::default(), &Backup { metadata, spec, status: None }).await?;
@@ -25,7 +25,7 @@ async fn snapshot(w: &World, app: &Running, trigger: Trigger, keep_days: Option<
     volume.snapshot.context("no snapshot")
 }
 
-async fn volume(w: &World, keep: &str) -> Result<Running> {
+pub(crate) async fn volume(w: &World, keep: &str) -> Result<Running> {
     w.claim(Claim::new("data").size("20Mi").annotation("keep", keep)).await?;
     w.app(App::new("app").mount("data", "/data")).await
 }
@@ -43,7 +43,7 @@ async fn date_back(w: &World, name: &str) -> Result<()> {
 }
 
 /// Waits until a snapshot is as it should be.
-async fn becomes(w: &World, name: &str, what: &str, is: impl Fn(&VolumeSnapshot) -> bool) -> Result<VolumeSnapshot> {
+pub(crate) async fn becomes(w: &World, name: &str, what: &str, is: impl Fn(&VolumeSnapshot) -> bool) -> Result<VolumeSnapshot> {
     let found = until(&w.api::<VolumeSnapshot>(), name, what, DEADLINE, |s| s.is_some_and(&is)).await?;
     found.context("seen and yet absent")
 }
@@ -52,13 +52,13 @@ fn is_marked(snapshot: &VolumeSnapshot) -> bool {
     snapshot.labels().contains_key(DELETE_AFTER) && snapshot.annotations().contains_key(MARKED_AT)
 }
 
-async fn gone(w: &World, name: &str, content: &str) -> Result<()> {
+pub(crate) async fn gone(w: &World, name: &str, content: &str) -> Result<()> {
     until(&w.api::<VolumeSnapshot>(), name, "it is swept", DEADLINE, |s| s.is_none()).await?;
     until(&w.api_all::<VolumeSnapshotContent>(), content, "its content goes with it", DEADLINE, |c| c.is_none()).await?;
     Ok(())
 }
 
-fn content_of(snapshot: &VolumeSnapshot) -> Result<String> {
+pub(crate) fn content_of(snapshot: &VolumeSnapshot) -> Result<String> {
     let status = snapshot.status.clone().unwrap_or_default();
     status.bound_volume_snapshot_content_name.with_context(|| format!("{} is bound to nothing", snapshot.name_any()))
 }
@@ -70,7 +70,7 @@ async fn told(w: &World, about: &str, reason: &str) -> Result<String> {
     all.into_iter().find(is).and_then(|e| e.message).context("seen and yet absent")
 }
 
-async fn fates(w: &World, arguments: &[&str]) -> Result<Vec<(String, String)>> {
+pub(crate) async fn fates(w: &World, arguments: &[&str]) -> Result<Vec<(String, String)>> {
     let all = [&["retention", "preview", "--output", "json"], arguments].concat();
     let output = w.cli(&all).await?.ok("borgherd retention preview")?;
     let value: Value = serde_json::from_slice(&output.stdout)?;

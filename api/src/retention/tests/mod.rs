@@ -3,6 +3,7 @@
 
 mod archives;
 mod held;
+mod inherited;
 mod judged;
 mod periods;
 mod properties;

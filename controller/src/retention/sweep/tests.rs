@@ -201,6 +201,25 @@ async fn one_that_has_changed_since_stays_and_so_does_its_content() {
 }
 
 #[tokio::test]
+async fn what_another_program_kept_is_kept_again_too() {
+    let server = Server::new();
+    let mut theirs = content("c1", "u1", &json!({}));
+    theirs["metadata"]["annotations"] = json!({});
+    server.put(&format!("{CONTENTS}/c1"), theirs);
+    let (judged, contents) = (server.judged().unwrap(), content::all(&server.client()).await.unwrap());
+    let mut unmarked = server.get(SNAPSHOT).unwrap();
+    unmarked["metadata"]["resourceVersion"] = json!("6");
+    server.put(SNAPSHOT, unmarked);
+    assert!(!one(&server.client(), &judged, &contents).await.unwrap());
+    assert_eq!(server.policy(), ("Retain".to_owned(), false));
+    // killed before that: found at Delete by the next look
+    let left = content::find(&server.client(), "c1").await.unwrap().unwrap();
+    content::let_go(&server.client(), &left).await.unwrap();
+    assert_eq!(server.policy(), ("Delete".to_owned(), true));
+    assert_eq!(content::all(&server.client()).await.unwrap().at_delete().map(|content| content.name.as_str()).collect::<Vec<_>>(), ["c1"]);
+}
+
+#[tokio::test]
 async fn what_another_content_names_or_what_is_not_bound_is_not_touched() {
     let shared = Server::new();
     shared.put(&format!("{CONTENTS}/c2"), content("c2", "u9", &json!({})));

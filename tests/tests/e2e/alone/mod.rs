@@ -5,6 +5,7 @@ mod checks;
 mod controller_kills;
 mod deadlines;
 mod downtime;
+mod label_prefix;
 mod observability;
 mod quiesce_kills;
 mod quiesce_walk;
