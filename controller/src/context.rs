@@ -6,6 +6,7 @@ use crate::cuts::{self, Cuts};
 use crate::echo::Echo;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::repository::breaker::Breakers;
 use crate::stores::{self, Stores, Touch};
 use crate::world::World;
 use borgherd_api::names::{SLOTS, agent_lease, node_of_agent};
@@ -32,6 +33,8 @@ pub struct Context {
     pub cuts: Cuts,
     /// Whose turn it is to be archived or restored.
     pub admission: Arc<Admission>,
+    /// Which Repositories cannot be reached.
+    pub breakers: Breakers,
     /// To wake others.
     pub touch: Touch,
     /// Events that users see.

@@ -38,6 +38,7 @@ pub struct Metrics {
     frozen: IntGauge,
     damaged: IntGaugeVec,
     checked: GaugeVec,
+    parked: IntGaugeVec,
     leading: IntGauge,
     hooks: IntCounterVec,
     freezes: Histogram,
@@ -117,6 +118,12 @@ impl Metrics {
             checked: register_gauge_vec_with_registry!(
                 "borgherd_repository_checked_timestamp_seconds",
                 "When the last full check of segments of the Borg repository ended that was checked longest ago; its first archive where it never was.",
+                &["repository"],
+                registry
+            )?,
+            parked: register_int_gauge_vec_with_registry!(
+                "borgherd_repository_parked",
+                "1: the Repository cannot be reached; its runs wait, and one at a time tries.",
                 &["repository"],
                 registry
             )?,
@@ -254,6 +261,14 @@ impl Metrics {
             self.damaged.with_label_values(&[repository]).set(damaged);
             #[allow(clippy::cast_precision_loss, reason = "seconds since the epoch fit")]
             self.checked.with_label_values(&[repository]).set(checked.unwrap_or_default().timestamp() as f64);
+        }
+    }
+
+    /// Names of the Repositories whose runs are parked.
+    pub fn parked<'a>(&self, all: impl Iterator<Item = &'a str>) {
+        self.parked.reset();
+        for repository in all {
+            self.parked.with_label_values(&[repository]).set(1);
         }
     }
 

@@ -1,6 +1,7 @@
 //! `Repository`: where Borg repositories live and with which secret.
 
 use crate::Reason;
+use chrono::{DateTime, Utc};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -98,4 +99,7 @@ pub struct RepositoryStatus {
     /// The same in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// It cannot be reached since then: its runs wait, and one at a time tries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_since: Option<DateTime<Utc>>,
 }

@@ -66,6 +66,7 @@ impl Work<'_> {
         match answer {
             Answer::RepositoryBusy => waits(Reason::WaitingForRepository, format!("another run writes to {}", chosen.location)),
             Answer::Full => waits(Reason::WaitingForCapacity, "waits for a free slot or for a place within a limit".into()),
+            Answer::Parked(why) => waits(Reason::RepositoryParked, why),
             Answer::Superseded => VolumeStatus {
                 outcome: Some(Outcome::Superseded),
                 reason: Some(Reason::Superseded),

@@ -6,6 +6,7 @@ mod command_line;
 mod database;
 mod failures;
 mod maintenance;
+mod parked;
 mod quiesce;
 mod rebind;
 mod restores;
