@@ -69,6 +69,7 @@ mod tests {
             max_concurrent: None,
             rate_limit: None,
             append_only: false,
+            check: None,
             namespaces: namespaces.iter().map(ToString::to_string).collect(),
         };
         Arc::new(Repository::new(name, spec))

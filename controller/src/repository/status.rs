@@ -106,6 +106,7 @@ mod tests {
             max_concurrent: None,
             rate_limit: None,
             append_only: false,
+            check: None,
             namespaces: vec![],
         };
         Arc::new(Repository::new(name, spec))

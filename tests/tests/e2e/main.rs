@@ -2,6 +2,7 @@
 
 mod alone;
 mod archive_restore;
+mod checks;
 mod command_line;
 mod database;
 mod failures;

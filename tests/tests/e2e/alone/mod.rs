@@ -1,7 +1,6 @@
 //! Tests that kill or reconfigure what all others need: each has the cluster for itself. `hack/test` gives them a cluster of their own.
 
 mod agent_kills;
-mod checks;
 mod controller_kills;
 mod deadlines;
 mod downtime;
