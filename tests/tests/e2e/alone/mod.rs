@@ -4,6 +4,7 @@ mod agent_kills;
 mod controller_kills;
 mod deadlines;
 mod downtime;
+mod forty_days;
 mod label_prefix;
 mod observability;
 mod quiesce_kills;
