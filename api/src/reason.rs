@@ -115,6 +115,8 @@ pub enum Reason {
     WaitingForRepository,
     /// Waits for a free place within a limit.
     WaitingForCapacity,
+    /// Waits until the Repository can be reached again.
+    RepositoryParked,
 }
 
 /// What becomes of something that failed for a [`Reason`].
@@ -141,7 +143,8 @@ impl Reason {
             | Self::CloneNotBound
             | Self::HolderNotStarted
             | Self::WaitingForRepository
-            | Self::WaitingForCapacity => Retry::Later,
+            | Self::WaitingForCapacity
+            | Self::RepositoryParked => Retry::Later,
             Self::Invalid
             | Self::PvcNotFound
             | Self::VolumeNotSupported

@@ -1,7 +1,8 @@
 //! Who may go on: before a clone exists, the archive's or restore's turn.
 //!
 //! Invariant: one grant a location (Borg has one writer), within the limits of Repository, StorageClass and cluster; oldest first,
-//! restores before backups; whoever is granted by another's leaving is woken. In memory: at start it is rebuilt from what is under way.
+//! restores before backups; whoever is granted by another's leaving is woken. Where a Repository is parked one at a time may go, when it is
+//! let; a restore always may, since a person waits for the answer. In memory: at start it is rebuilt from what is under way.
 
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -66,6 +67,8 @@ pub enum Answer {
     RepositoryBusy,
     /// A limit is reached.
     Full,
+    /// The Repository cannot be reached; why.
+    Parked(String),
     /// A newer cut of the same PVC goes in its place.
     Superseded,
 }
@@ -74,6 +77,14 @@ pub enum Answer {
 struct Ledger {
     waiting: BTreeMap<(Turn, DateTime<Utc>, Ticket), Request>,
     granted: HashMap<Ticket, Request>,
+    /// Repositories that cannot be reached, by name.
+    parked: HashMap<String, Parked>,
+}
+
+/// A Repository that cannot be reached.
+struct Parked {
+    why: String,
+    one_may_try: bool,
 }
 
 /// The ledger of all that is under way or waits.
@@ -110,6 +121,8 @@ impl Admission {
             Answer::Granted
         } else if ledger.granted.values().any(|r| r.location == request.location) {
             Answer::RepositoryBusy
+        } else if let Some(parked) = ledger.parked.get(&request.repository).filter(|_| request.turn != Turn::Restore) {
+            Answer::Parked(parked.why.clone())
         } else {
             Answer::Full
         };
@@ -150,9 +163,33 @@ impl Admission {
         ledger.grant(capacity)
     }
 
-    /// A Backup or a Restore waits for anything.
+    /// The runs of a Repository wait from now on. Returns who does already, to tell it.
+    pub fn park(&self, repository: &str, why: &str) -> Vec<Request> {
+        let mut ledger = self.ledger();
+        ledger.parked.insert(repository.to_owned(), Parked { why: why.to_owned(), one_may_try: false });
+        ledger.waiting.values().filter(|request| request.repository == repository).cloned().collect()
+    }
+
+    /// One of them may go, and then no other until this is called again. Returns whom to wake.
+    pub fn let_one_try(&self, repository: &str, capacity: Capacity) -> Vec<Request> {
+        let mut ledger = self.ledger();
+        if let Some(parked) = ledger.parked.get_mut(repository) {
+            parked.one_may_try = true;
+        }
+        ledger.grant(capacity)
+    }
+
+    /// They go on. Returns whom to wake.
+    pub fn resume(&self, repository: &str, capacity: Capacity) -> Vec<Request> {
+        let mut ledger = self.ledger();
+        ledger.parked.remove(repository);
+        ledger.grant(capacity)
+    }
+
+    /// A Backup or a Restore waits for anything but a Repository that cannot be reached.
     pub fn somebody_waits(&self) -> bool {
-        self.ledger().waiting.values().any(|r| r.turn != Turn::Maintenance)
+        let ledger = self.ledger();
+        ledger.waiting.values().any(|r| r.turn != Turn::Maintenance && !ledger.parked.contains_key(&r.repository))
     }
 
     /// Somebody waits to restore from the Borg repository at `location`.
@@ -194,7 +231,12 @@ impl Ledger {
                 && in_class < capacity.per_class
                 && request.max_concurrent.is_none_or(|max| in_repository < max)
                 && !locations.contains(&request.location);
-            if fits {
+            let parked = self.parked.get_mut(&request.repository).filter(|_| request.turn != Turn::Restore);
+            let may = parked.as_ref().is_none_or(|parked| parked.one_may_try && in_repository == 0);
+            if fits && may {
+                if let Some(parked) = parked {
+                    parked.one_may_try = false;
+                }
                 locations.insert(request.location.clone());
                 self.granted.insert(key.2.clone(), request.clone());
                 admitted.push(key.clone());
@@ -259,6 +301,30 @@ mod tests {
         assert_eq!((answer, woken.len()), (Answer::Full, 1));
         assert_eq!(admission.ask(&ticket(1), &request(1, "a", "x"), full).0, Answer::Superseded);
         assert_eq!(admission.ask(&ticket(2), &request(2, "a", "x"), ROOM).0, Answer::Granted);
+    }
+
+    #[test]
+    fn of_a_parked_repository_one_at_a_time_goes_when_it_is_let_and_restores_always() {
+        let admission = Admission::default();
+        assert_eq!(admission.park("r", "gone"), []);
+        let restore = Request { turn: Turn::Restore, ..request(9, "d", "d") };
+        for n in [1, 2] {
+            let asked = admission.ask(&ticket(n), &request(n, &n.to_string(), &n.to_string()), ROOM).0;
+            assert_eq!(asked, Answer::Parked("gone".into()));
+        }
+        let other = Request { repository: "other".into(), ..request(3, "c", "c") };
+        assert_eq!(admission.ask(&ticket(3), &other, ROOM).0, Answer::Granted);
+        admission.leave(&ticket(3), ROOM);
+        assert!(!admission.somebody_waits(), "checks of other Repositories go on");
+        let woken = |woken: Vec<Request>| woken.iter().map(|r| r.owner.1.clone()).collect::<Vec<_>>();
+        assert_eq!(woken(admission.park("r", "gone")), ["b1", "b2"]);
+        assert_eq!(woken(admission.let_one_try("r", ROOM)), ["b1"]);
+        assert_eq!(woken(admission.leave(&ticket(1), ROOM)), [] as [String; 0], "it had not come through, or is not heard yet");
+        assert_eq!(admission.ask(&ticket(9), &restore, ROOM).0, Answer::Granted);
+        assert_eq!(woken(admission.let_one_try("r", ROOM)), [] as [String; 0], "one at a time");
+        assert_eq!(woken(admission.leave(&ticket(9), ROOM)), ["b2"]);
+        assert_eq!(admission.ask(&ticket(1), &request(1, "1", "1"), ROOM).0, Answer::Parked("gone".into()));
+        assert_eq!(woken(admission.resume("r", ROOM)), ["b1"]);
     }
 
     #[test]

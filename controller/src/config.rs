@@ -144,7 +144,10 @@ pub struct Maintenance {
     /// How often the metadata of its archives is checked; 0s: never.
     #[arg(long, env = "BORGHERD_CHECK_ARCHIVES_INTERVAL", default_value = "30d", value_parser = duration::parse)]
     pub check_archives_interval: Duration,
-    /// A check of segments ends after this, and the next one goes on there.
+    /// How often the content of the newest archive of each volume is read; 0s: never.
+    #[arg(long, env = "BORGHERD_CHECK_DATA_INTERVAL", default_value = "30d", value_parser = duration::parse)]
+    pub check_data_interval: Duration,
+    /// A check of segments ends after this, and the next one goes on there; so does the reading of one archive.
     #[arg(long, env = "BORGHERD_CHECK_PIECE", default_value = "10m", value_parser = duration::parse)]
     pub check_piece: Duration,
     /// An archive with less than so many per cent of the files or bytes of the one before is suspect.

@@ -8,6 +8,7 @@ use crate::events::Events;
 use crate::identity::known::Known;
 use crate::metrics::Metrics;
 use crate::quiesce::Running;
+use crate::repository::breaker::Breakers;
 use crate::stores::{self, Stores, Touch};
 use crate::world::World;
 use borgherd_api::names::{SLOTS, agent_lease, node_of_agent};
@@ -34,6 +35,8 @@ pub struct Context {
     pub cuts: Cuts,
     /// Whose turn it is to be archived or restored.
     pub admission: Arc<Admission>,
+    /// Which Repositories cannot be reached.
+    pub breakers: Breakers,
     /// To wake others.
     pub touch: Touch,
     /// Events that users see.

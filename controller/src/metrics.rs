@@ -38,10 +38,21 @@ pub struct Metrics {
     frozen: IntGauge,
     damaged: IntGaugeVec,
     checked: GaugeVec,
+    read: GaugeVec,
+    parked: IntGaugeVec,
     leading: IntGauge,
     hooks: IntCounterVec,
     freezes: Histogram,
     debts: IntGauge,
+}
+
+/// Since when all of a Repository is checked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckedSince {
+    /// All segments.
+    pub repository: Option<DateTime<Utc>>,
+    /// The newest archive of each volume.
+    pub data: Option<DateTime<Utc>>,
 }
 
 impl Metrics {
@@ -117,6 +128,18 @@ impl Metrics {
             checked: register_gauge_vec_with_registry!(
                 "borgherd_repository_checked_timestamp_seconds",
                 "When the last full check of segments of the Borg repository ended that was checked longest ago; its first archive where it never was.",
+                &["repository"],
+                registry
+            )?,
+            read: register_gauge_vec_with_registry!(
+                "borgherd_repository_read_timestamp_seconds",
+                "When the content of the newest archive of that volume was read that was read longest ago; its first archive where it never was.",
+                &["repository"],
+                registry
+            )?,
+            parked: register_int_gauge_vec_with_registry!(
+                "borgherd_repository_parked",
+                "1: the Repository cannot be reached; its runs wait, and one at a time tries.",
                 &["repository"],
                 registry
             )?,
@@ -246,14 +269,25 @@ impl Metrics {
         self.frozen.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Of each Repository: its name, how many of its places are damaged, and since when all of them are checked.
-    pub fn checked<'a>(&self, all: impl Iterator<Item = (&'a str, i64, Option<DateTime<Utc>>)>) {
+    /// Of each Repository: its name, how many of its places are damaged, and since when it is checked.
+    pub fn checked<'a>(&self, all: impl Iterator<Item = (&'a str, usize, CheckedSince)>) {
         self.damaged.reset();
         self.checked.reset();
-        for (repository, damaged, checked) in all {
-            self.damaged.with_label_values(&[repository]).set(damaged);
+        self.read.reset();
+        for (repository, damaged, since) in all {
+            self.damaged.with_label_values(&[repository]).set(i64::try_from(damaged).unwrap_or(i64::MAX));
             #[allow(clippy::cast_precision_loss, reason = "seconds since the epoch fit")]
-            self.checked.with_label_values(&[repository]).set(checked.unwrap_or_default().timestamp() as f64);
+            let seconds = |at: Option<DateTime<Utc>>| at.unwrap_or_default().timestamp() as f64;
+            self.checked.with_label_values(&[repository]).set(seconds(since.repository));
+            self.read.with_label_values(&[repository]).set(seconds(since.data));
+        }
+    }
+
+    /// Names of the Repositories whose runs are parked.
+    pub fn parked<'a>(&self, all: impl Iterator<Item = &'a str>) {
+        self.parked.reset();
+        for repository in all {
+            self.parked.with_label_values(&[repository]).set(1);
         }
     }
 

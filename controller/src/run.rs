@@ -7,7 +7,7 @@ use crate::error::{Doing, Error};
 use crate::expose;
 use crate::maintenance;
 use crate::repository::{Chosen, record};
-use borgherd_api::crd::{BorgRun, BorgRunSpec, Operation, Owner, RunRepository, RunVolume, Subject};
+use borgherd_api::crd::{BorgRun, BorgRunSpec, CheckOptions, Operation, Owner, RunRepository, RunVolume, Subject};
 use kube::api::Api;
 
 /// What differs from run to run.
@@ -39,7 +39,8 @@ pub async fn create(ctx: &Context, order: Order<'_>) -> Result<(), Error> {
     let archives = matches!(order.operation, Operation::Archive(_));
     let is_maintenance = order.operation.is_maintenance();
     let (labels, annotations) = if is_maintenance { maintenance::marks(order.owner) } else { expose::marks(order.owner) };
-    let within = if is_maintenance { ctx.config.maintenance.timeout } else { ctx.config.timeouts.run };
+    let reads_all = matches!(order.operation, Operation::Check(CheckOptions { verify_data: Some(_), .. }));
+    let within = if is_maintenance && !reads_all { ctx.config.maintenance.timeout } else { ctx.config.timeouts.run };
     let mut run = BorgRun::new(
         order.name,
         BorgRunSpec {

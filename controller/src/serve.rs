@@ -9,6 +9,7 @@ use crate::events::Events;
 use crate::leader::Leader;
 use crate::metrics::{Metrics, Series};
 use crate::plan;
+use crate::repository::breaker::Breakers;
 use crate::stores::{Stores, Touch};
 use crate::world::World;
 use crate::{backup, expose, identity, maintenance, repository, restore, retention};
@@ -84,6 +85,7 @@ async fn lead(
         retention: retention_tx,
         repositories: Arc::new(Notify::new()),
         maintenance: Arc::new(Notify::new()),
+        runs: Arc::new(Notify::new()),
     };
     let stores = Stores::start(&client, &config, &touch);
     let feeds = plan::start(&client, &config, &world).await.context("reading PVCs, namespaces and snapshots")?;
@@ -100,6 +102,7 @@ async fn lead(
         world,
         cuts: Cuts::default(),
         admission,
+        breakers: Breakers::default(),
         touch,
         metrics,
         deleted,
@@ -134,6 +137,7 @@ async fn lead(
         () = identity::keep(&ctx) => anyhow::bail!("the watch of VolumeSnapshots has ended"),
         never = declared => match never {},
         never = repository::status::keep(&ctx) => match never {},
+        never = repository::breaker::keep(&ctx) => match never {},
         ended = sweep(Arc::clone(&ctx), owners) => ended.context("watching Backups and Restores"),
     }
 }
@@ -155,6 +159,7 @@ async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
 
 /// What an earlier process had admitted keeps its place: read live, before anything new is admitted.
 async fn adopt(ctx: &Context) -> Result<(), kube::Error> {
+    repository::breaker::adopt(ctx);
     let backups: Vec<Backup> = Api::all(ctx.client.clone()).list(&kube::api::ListParams::default()).await?.items;
     for backup in backups.iter().filter(|b| !b.status.as_ref().is_some_and(|s| s.phase.is_final())) {
         backup::work::Work::new(ctx, backup).adopt();

@@ -34,6 +34,8 @@ pub struct Touch {
     pub repositories: Arc<Notify>,
     /// Whoever keeps archives in order.
     pub maintenance: Arc<Notify>,
+    /// Whoever hears what runs say of their Repositories.
+    pub runs: Arc<Notify>,
 }
 
 impl Touch {
@@ -42,6 +44,9 @@ impl Touch {
         // of the ConfigMaps only records are watched: they say where damage was found
         if matches!(&*<K as Lookup>::kind(&()), "Repository" | "ConfigMap") {
             self.repositories.notify_one();
+        }
+        if <K as Lookup>::kind(&()) == "BorgRun" {
+            self.runs.notify_one();
         }
         let Some(owner) = object.annotations().get(OWNER) else { return };
         let mut parts = owner.splitn(3, '/');

@@ -144,11 +144,20 @@ pub(super) fn check(repository: &RunRepository, options: &CheckOptions) -> Vec<S
     argv.push("--info".to_owned());
     if options.archives {
         argv.push("--archives-only".to_owned());
+        argv.extend(options.verify_data.as_ref().map(|_| "--verify-data".to_owned()));
     } else {
         argv.push("--repository-only".to_owned());
         argv.extend(options.max_seconds.map(|seconds| format!("--max-duration={seconds}")));
     }
     argv.push(literal(&repository.location));
+    argv
+}
+
+/// `borg extract` that writes nothing: the content of an archive is fetched, decrypted and compared with its hashes.
+pub(super) fn read(repository: &RunRepository, archive: &str) -> Vec<String> {
+    let mut argv = common("extract");
+    argv.push("--dry-run".to_owned());
+    argv.push(archive_at(repository, archive));
     argv
 }
 
@@ -214,8 +223,10 @@ mod tests {
             delete(&repository, name, &["shop_db_x", "shop_db_y"]),
             compact(&repository, &CompactOptions { threshold: Some(25) }),
             repository_info(&repository),
-            check(&repository, &CheckOptions { archives: false, max_seconds: Some(600) }),
-            check(&repository, &CheckOptions { archives: true, max_seconds: None }),
+            check(&repository, &CheckOptions { max_seconds: Some(600), ..CheckOptions::default() }),
+            check(&repository, &CheckOptions { archives: true, ..CheckOptions::default() }),
+            check(&repository, &CheckOptions { archives: true, verify_data: Some("today".into()), ..CheckOptions::default() }),
+            read(&repository, "shop_db_{now}"),
         ]);
     }
 

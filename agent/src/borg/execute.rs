@@ -78,7 +78,8 @@ fn target<'a>(job: &Job<'a>) -> Target<'a> {
         archive: match &job.spec.operation {
             Operation::Archive(options) => &options.name,
             Operation::Restore(options) => &options.archive,
-            Operation::List(_) | Operation::Prune(_) | Operation::Compact(_) | Operation::Check(_) => "",
+            Operation::Check(options) => options.read.as_deref().unwrap_or_default(),
+            Operation::List(_) | Operation::Prune(_) | Operation::Compact(_) => "",
         },
         expected: repository.expected_id.as_deref(),
         state: job.places.state.to_str().unwrap_or_default(),
@@ -93,7 +94,7 @@ pub(super) struct Execution<'a> {
     env: BTreeMap<String, String>,
     launch: &'a dyn Launch,
     progress: &'a watch::Sender<Progress>,
-    stops: Stops<'a>,
+    pub(super) stops: Stops<'a>,
     pub(super) report: Report,
 }
 

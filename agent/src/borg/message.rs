@@ -131,7 +131,8 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         | Reason::AgentNotFound
         | Reason::Superseded
         | Reason::WaitingForRepository
-        | Reason::WaitingForCapacity => reason.to_string(),
+        | Reason::WaitingForCapacity
+        | Reason::RepositoryParked => reason.to_string(),
     };
     let detail = cut(detail.trim(), QUOTE_MAX);
     cut(&if detail.is_empty() { text } else { format!("{text} ({detail})") }, MAX)

@@ -285,8 +285,8 @@ async fn a_flipped_bit_is_found_and_nothing_is_mended() {
     noise(&world, 3);
     succeeded(&world.archive().await);
     world.know_the_repository();
-    let segments = || CheckOptions { archives: false, max_seconds: Some(600) };
-    let archives = || CheckOptions { archives: true, max_seconds: None };
+    let segments = || CheckOptions { max_seconds: Some(600), ..CheckOptions::default() };
+    let archives = || CheckOptions { archives: true, ..CheckOptions::default() };
     for options in [segments(), archives(), CheckOptions::default()] {
         let report = world.check(options).await;
         succeeded(&report);
@@ -302,4 +302,29 @@ async fn a_flipped_bit_is_found_and_nothing_is_mended() {
     succeeded(&world.check(segments()).await);
     world.repository.expected_id = Some("f".repeat(64));
     expect(&world.check(segments()).await, RunPhase::Failed, Some(Reason::RepositoryReplaced), &[]);
+}
+
+#[tokio::test]
+async fn the_content_of_an_archive_is_read_and_a_flipped_bit_found_in_it() {
+    let mut world = World::ssh();
+    noise(&world, 3);
+    succeeded(&world.archive().await);
+    world.know_the_repository();
+    let name = world.archive_name();
+    let read = || CheckOptions { read: Some(name.clone()), max_seconds: Some(600), ..CheckOptions::default() };
+    let whole = || CheckOptions { archives: true, verify_data: Some("today".into()), ..CheckOptions::default() };
+    let before = bytes(&world);
+    for (options, finished) in [(read(), true), (whole(), true), (CheckOptions { max_seconds: Some(0), ..read() }, false)] {
+        let report = world.check(options).await;
+        succeeded(&report);
+        assert_eq!(report.check, Some(CheckResult { finished }), "{report:#?}");
+    }
+    assert_eq!(bytes(&world), before, "nothing is written");
+    flip(&world);
+    expect(&world.check(read()).await, RunPhase::Failed, Some(Reason::RepositoryCorrupted), &["is damaged"]);
+    expect(&world.check(whole()).await, RunPhase::Failed, Some(Reason::RepositoryCorrupted), &["is damaged"]);
+    flip(&world);
+    succeeded(&world.check(read()).await);
+    let gone = CheckOptions { read: Some("shop_db_2000-01-01T00-00-00Z".into()), ..CheckOptions::default() };
+    expect(&world.check(gone).await, RunPhase::Failed, Some(Reason::ArchiveNotFound), &["shop_db_2000"]);
 }

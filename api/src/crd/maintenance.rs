@@ -39,14 +39,22 @@ pub struct CompactOptions {
     pub threshold: Option<u8>,
 }
 
-/// For `borg check`.
+/// For `borg check`, or for reading an archive as if to restore it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckOptions {
     /// The metadata of the archives; else the repository's segments.
     #[serde(default)]
     pub archives: bool,
-    /// Of segments: after so many seconds it ends, and the next check goes on there; absent: all at once.
+    /// With `archives`: the content of all of them, too; the word by which that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub verify_data: Option<String>,
+    /// Nothing but the content of the archive of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 600))]
+    pub read: Option<String>,
+    /// Of segments and of one archive's content: after so many seconds it ends; the next check of segments goes on there. Absent: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_seconds: Option<u32>,
 }

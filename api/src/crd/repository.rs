@@ -1,6 +1,7 @@
 //! `Repository`: where Borg repositories live and with which secret.
 
 use crate::Reason;
+use chrono::{DateTime, Utc};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -49,10 +50,35 @@ pub struct RepositorySpec {
     /// The server lets archives be added only: nothing is pruned or compacted from here.
     #[serde(default)]
     pub append_only: bool,
+    /// How its Borg repositories are looked at for damage, where not as the chart says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
     /// Namespaces that may use it; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 63)))]
     pub namespaces: Vec<String>,
+}
+
+/// How often something is looked at: durations such as `7d` or `12h`, `0s` for never; absent: as the chart's `maintenance.check` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// The segments of each Borg repository, in pieces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub repository: Option<String>,
+    /// The metadata of its archives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub archives: Option<String>,
+    /// The content of the newest archive of each volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub data: Option<String>,
+    /// Any text, such as today's date: when it is another one than before, the content of all archives is read once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub verify_data: Option<String>,
 }
 
 /// Borg's encryption modes; the names are Borg's own.
@@ -98,4 +124,7 @@ pub struct RepositoryStatus {
     /// The same in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// It cannot be reached since then: its runs wait, and one at a time tries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_since: Option<DateTime<Utc>>,
 }

@@ -125,7 +125,7 @@ a schema cannot see are found here.
 {{- if .default }}{{ $defaults = append $defaults .name }}{{ end -}}
 {{- include "borgherd.repositories.check" (list $ .) -}}
 {{- $spec := dict "location" .location "secretRef" (include "borgherd.repositories.secretName" .) "default" (.default | default false) -}}
-{{- range $key := list "encryption" "maxConcurrent" "rateLimit" "namespaces" -}}
+{{- range $key := list "encryption" "maxConcurrent" "rateLimit" "appendOnly" "check" "namespaces" -}}
 {{- with index $entry $key }}{{ $_ := set $spec $key . }}{{ end -}}
 {{- end -}}
 {{- $made = append $made (dict "name" .name "spec" $spec) -}}

@@ -9,7 +9,7 @@ use crate::repository::{self, Unusable, record};
 use crate::run;
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::crd::{ArchiveOptions, Durations, Operation, Outcome, RunVolume, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{ArchiveOptions, Durations, Operation, Outcome, RunRepository, RunVolume, VolumePhase, VolumeStatus};
 use borgherd_api::names;
 use borgherd_api::policy::Policy;
 use kube::api::Api;
@@ -65,6 +65,7 @@ impl Work<'_> {
         match answer {
             Answer::RepositoryBusy => waits(Reason::WaitingForRepository, format!("another run writes to {}", chosen.location)),
             Answer::Full => waits(Reason::WaitingForCapacity, "waits for a free slot or for a place within a limit".into()),
+            Answer::Parked(why) => waits(Reason::RepositoryParked, why),
             Answer::Superseded => VolumeStatus {
                 outcome: Some(Outcome::Superseded),
                 reason: Some(Reason::Superseded),
@@ -191,6 +192,9 @@ impl Work<'_> {
                 record::lacks_files(&self.records(), location, pvc, cut).await.doing("recording that the archive lacks files")?;
             }
         }
+        if reason == Some(Reason::RepositoryCorrupted) {
+            self.damaged(&run.spec.repository, status.message.as_deref().unwrap_or_default()).await?;
+        }
         let durations = Durations {
             slot_wait: status.queued_at.zip(status.started_at).map(|(from, to)| seconds(to - from)),
             borg: status.borg_seconds,
@@ -209,6 +213,18 @@ impl Work<'_> {
             }
             (None, reason) => Ok(self.failed(&told, reason.unwrap_or(Reason::BorgFailed), message.unwrap_or_default())),
         }
+    }
+}
+
+impl Work<'_> {
+    /// Borg has found damage where archives were: nothing is deleted there until a person says so. What failed itself is told as ever.
+    async fn damaged(&self, at: &RunRepository, message: &str) -> Result<(), Error> {
+        let written = record::damaged(&self.records(), &at.location, &at.name, message, self.now).await;
+        if written.doing("recording damage")? {
+            self.ctx.touch.repositories.notify_one();
+            self.ctx.touch.maintenance.notify_one();
+        }
+        Ok(())
     }
 }
 

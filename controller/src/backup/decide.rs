@@ -171,15 +171,16 @@ fn waiting(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
     let (_, passed) = rules.deadline(volume.since, rules.timeouts.queue);
     match volume.not_before {
         Some(at) if rules.now < at => Step::Wait(Some(at)),
-        _ if passed => Step::Fail(
-            Reason::DeadlineExceeded,
-            format!(
-                "its turn did not come within {:?}; raise timeouts.queue, agent.slots or the Repository's maxConcurrent",
-                rules.timeouts.queue
-            ),
-        ),
+        _ if passed => Step::Fail(Reason::DeadlineExceeded, no_turn(volume, rules.timeouts.queue)),
         _ if seen.snapshot.is_none() => Step::FindSnapshot,
         _ => Step::Admit,
+    }
+}
+
+fn no_turn(volume: &VolumeStatus, within: Duration) -> String {
+    match (volume.reason, &volume.message) {
+        (Some(Reason::RepositoryParked), Some(why)) => format!("its turn did not come within {within:?}: {why}"),
+        _ => format!("its turn did not come within {within:?}; raise timeouts.queue, agent.slots or the Repository's maxConcurrent"),
     }
 }
 

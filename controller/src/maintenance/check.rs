@@ -11,11 +11,13 @@ use crate::config;
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::lost;
-use crate::repository::record::{self, Record};
+use crate::repository::Chosen;
+use crate::repository::record::{self, Checked, Record};
 use crate::run;
 use borgherd_api::Reason;
-use borgherd_api::crd::{BorgRun, CheckOptions, Operation, RunPhase};
+use borgherd_api::crd::{BorgRun, CheckOptions, Operation, RepositorySpec, RunPhase};
 use borgherd_api::{names, time};
+use borgherd_runtime::duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -33,22 +35,48 @@ enum Kind {
     Repository,
     /// The metadata of its archives.
     Archives,
+    /// The content of the newest archive of one volume.
+    Data,
+    /// The content of all archives.
+    All,
+}
+
+/// How often what is checked in a Repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cadence {
+    repository: Duration,
+    archives: Duration,
+    data: Duration,
+    /// The word by which the content of all is asked for.
+    all: Option<String>,
+}
+
+impl Cadence {
+    /// As the Repository says, else the chart. A check of segments or metadata writes into the repository, which an append-only one keeps for ever.
+    fn of(spec: &RepositorySpec, chart: &config::Maintenance) -> Self {
+        let said = spec.check.clone().unwrap_or_default();
+        let own = |text: Option<String>, chart: Duration| text.and_then(|text| duration::parse(&text).ok()).unwrap_or(chart);
+        let data = own(said.data, chart.check_data_interval);
+        if spec.append_only {
+            return Self { repository: Duration::ZERO, archives: Duration::ZERO, data, all: None };
+        }
+        let (repository, archives) = (own(said.repository, chart.check_interval), own(said.archives, chart.check_archives_interval));
+        Self { repository, archives, data, all: said.verify_data }
+    }
 }
 
 /// One look at all places that hold the newest archive of a PVC.
 pub(super) async fn look(ctx: &Context, all: &[Newest], runs: &mut HashMap<String, Arc<BorgRun>>, wanted: &mut HashSet<Ticket>) {
-    let mut places: BTreeMap<&str, &Newest> = BTreeMap::new();
+    let mut places: BTreeMap<&str, Vec<&Newest>> = BTreeMap::new();
     for newest in all {
-        let place = places.entry(&newest.location).or_insert(newest);
-        if (&newest.owner.namespace, &newest.volume.pvc) < (&place.owner.namespace, &place.volume.pvc) {
-            *place = newest;
-        }
+        places.entry(&newest.location).or_default().push(newest);
     }
     let records = records(ctx);
-    for (location, newest) in &places {
+    for (location, volumes) in &mut places {
+        volumes.sort_by(|one, other| pvc(one).cmp(&pvc(other)));
         let Some(record) = records.get(*location) else { continue };
         let run = runs.remove(&run_name(location, record));
-        match one(ctx, newest, record, run.as_ref()).await {
+        match one(ctx, volumes, record, run.as_ref()).await {
             Ok(false) => {}
             Ok(true) => drop(wanted.insert(place_ticket(location))),
             Err(error) => {
@@ -59,8 +87,19 @@ pub(super) async fn look(ctx: &Context, all: &[Newest], runs: &mut HashMap<Strin
             }
         }
     }
-    let known = places.iter().filter_map(|(location, newest)| Some((newest.volume.repository.as_deref()?, records.get(*location)?)));
-    tell::checked(ctx, known);
+    let known = all.iter().filter_map(|newest| Some((newest, records.get(&newest.location)?)));
+    tell::checked(ctx, known.filter_map(|(newest, record)| Some((newest.volume.repository.as_deref()?, pvc(newest), record))));
+}
+
+/// Name of the newest archive.
+fn archive(newest: &Newest) -> Option<String> {
+    let (namespace, name) = pvc(newest);
+    Some(names::archive(namespace, name, newest.volume.cut?))
+}
+
+/// Namespace and name.
+fn pvc(newest: &Newest) -> (&str, &str) {
+    (&newest.owner.namespace, &newest.volume.pvc)
 }
 
 /// The records of all places, by location.
@@ -78,12 +117,15 @@ fn run_name(location: &str, record: &Record) -> String {
     names::maintenance(&names::hash(&[location], 10), "", Stage::Check.name(), record.checks() + 1)
 }
 
-/// One step for one place; whether it asks for the writer's turn, or has it.
-async fn one(ctx: &Context, newest: &Newest, record: &Record, run: Option<&Arc<BorgRun>>) -> Result<bool, Error> {
+/// One step for one place and the volumes that have their newest archive there; whether it asks for the writer's turn, or has it.
+async fn one(ctx: &Context, volumes: &[&Newest], record: &Record, run: Option<&Arc<BorgRun>>) -> Result<bool, Error> {
     let now = (ctx.clock)();
+    let Some(newest) = volumes.first() else { return Ok(false) };
     let Some(run) = run else {
-        let Some(kind) = due(record, &newest.location, &ctx.config.maintenance, now) else { return Ok(false) };
-        return begin(ctx, newest, kind, now).await;
+        let Ok(chosen) = apply::choose(ctx, newest) else { return Ok(false) };
+        let cadence = Cadence::of(&chosen.spec, &ctx.config.maintenance);
+        let Some((kind, newest)) = due(record, volumes, &cadence, now) else { return Ok(false) };
+        return begin(ctx, newest, kind, &chosen, &cadence, now).await;
     };
     let living = run.metadata.deletion_timestamp.is_none();
     let lost = if living { lost::check(ctx, time::created(&**run), run, now).await? } else { None };
@@ -99,18 +141,30 @@ async fn one(ctx: &Context, newest: &Newest, record: &Record, run: Option<&Arc<B
     Ok(false)
 }
 
-/// What of a repository is to be checked now. A place that was never checked counts from its record's creation.
-fn due(record: &Record, location: &str, config: &config::Maintenance, now: DateTime<Utc>) -> Option<Kind> {
+/// What of a repository is to be checked now, and by the name of which volume. What was never checked counts from the record's creation.
+fn due<'a>(record: &Record, volumes: &[&'a Newest], cadence: &Cadence, now: DateTime<Utc>) -> Option<(Kind, &'a Newest)> {
     if record.damage().is_some() || record.check_not_before().is_some_and(|at| now < at) {
         return None;
     }
-    let is_due = |last: Option<DateTime<Utc>>, interval: Duration| {
-        slot(location, interval, now).is_some_and(|slot| last.or(record.created()).is_some_and(|last| last < slot))
+    let first = *volumes.first()?;
+    let is_due = |last: Option<DateTime<Utc>>, of: &str, interval: Duration| {
+        slot(of, interval, now).is_some_and(|slot| last.or(record.created()).is_some_and(|last| last < slot))
     };
-    if is_due(record.checked_at(), config.check_interval) {
-        return Some(Kind::Repository);
+    if cadence.all.as_deref().is_some_and(|word| record.verified() != Some(word)) {
+        return Some((Kind::All, first));
     }
-    is_due(record.archives_checked_at(), config.check_archives_interval).then_some(Kind::Archives)
+    let of_the_place =
+        [(Kind::Repository, record.checked_at(), cadence.repository), (Kind::Archives, record.archives_checked_at(), cadence.archives)];
+    let of_the_place = of_the_place.into_iter().filter(|(_, last, interval)| is_due(*last, &first.location, *interval));
+    let of_the_place = of_the_place.map(|(kind, last, _)| (last, kind, first));
+    let reads = volumes.iter().filter_map(|newest| {
+        let (namespace, name) = pvc(newest);
+        let last = record.read_at((namespace, name));
+        let is_so = newest.volume.cut.is_some() && is_due(last, &format!("{namespace}/{name}"), cadence.data);
+        is_so.then_some((last, Kind::Data, *newest))
+    });
+    // what was not looked at for the longest time
+    of_the_place.chain(reads).min_by_key(|(last, ..)| *last).map(|(_, kind, newest)| (kind, newest))
 }
 
 /// The last time that was a place's turn: places are spread over the interval. None without an interval.
@@ -120,26 +174,26 @@ fn slot(location: &str, interval: Duration, now: DateTime<Utc>) -> Option<DateTi
     DateTime::from_timestamp((now.timestamp() - offset).div_euclid(interval) * interval + offset, 0)
 }
 
-async fn begin(ctx: &Context, newest: &Newest, kind: Kind, now: DateTime<Utc>) -> Result<bool, Error> {
+async fn begin(ctx: &Context, newest: &Newest, kind: Kind, chosen: &Chosen, cadence: &Cadence, now: DateTime<Utc>) -> Result<bool, Error> {
     let location = &newest.location;
-    let Ok(chosen) = apply::choose(ctx, newest) else { return Ok(false) };
-    if chosen.spec.append_only {
-        return Ok(false); // a check writes down how far it came
-    }
-    if ctx.admission.somebody_waits() || !apply::is_admitted(ctx, newest, &chosen, &place_ticket(location)) {
+    if ctx.admission.somebody_waits() || !apply::is_admitted(ctx, newest, chosen, &place_ticket(location)) {
         return Ok(!ctx.admission.somebody_waits());
     }
     let live = record::read(&apply::records(ctx), location).await.doing("reading the repository's record")?;
-    let Some(record) = live.filter(|record| record.id.is_some() && due(record, location, &ctx.config.maintenance, now).is_some()) else {
+    let is_due_still = |record: &Record| due(record, &[newest], cadence, now).is_some_and(|(again, _)| again == kind);
+    let Some(record) = live.filter(|record| record.id.is_some() && is_due_still(record)) else {
         return Ok(false);
     };
     let Some(node) = apply::node(ctx, newest) else { return Ok(false) };
-    let piece = u32::try_from(ctx.config.maintenance.check_piece.as_secs()).unwrap_or(u32::MAX);
-    let archives = kind == Kind::Archives;
-    let operation = Operation::Check(CheckOptions { archives, max_seconds: (!archives).then_some(piece) });
-    let name = run_name(location, &record);
-    let pvc = &newest.volume.pvc;
-    let order = run::Order { name: &name, owner: &newest.owner, pvc, node, chosen: &chosen, volume: None, operation, time_zone: "UTC" };
+    let piece = Some(u32::try_from(ctx.config.maintenance.check_piece.as_secs()).unwrap_or(u32::MAX));
+    let asked = match kind {
+        Kind::Repository => CheckOptions { max_seconds: piece, ..CheckOptions::default() },
+        Kind::Archives => CheckOptions { archives: true, ..CheckOptions::default() },
+        Kind::Data => CheckOptions { read: archive(newest), max_seconds: piece, ..CheckOptions::default() },
+        Kind::All => CheckOptions { archives: true, verify_data: cadence.all.clone(), ..CheckOptions::default() },
+    };
+    let (name, pvc, operation) = (run_name(location, &record), &newest.volume.pvc, Operation::Check(asked));
+    let order = run::Order { name: &name, owner: &newest.owner, pvc, node, chosen, volume: None, operation, time_zone: "UTC" };
     run::create(ctx, order).await?;
     Ok(true)
 }
@@ -150,12 +204,25 @@ async fn conclude(ctx: &Context, newest: &Newest, run: &BorgRun, now: DateTime<U
         let reason = status.reason.unwrap_or(Reason::BorgFailed);
         return failed(ctx, newest, run, (reason, status.message.unwrap_or_default()), now).await;
     }
-    let archives = matches!(&run.spec.operation, Operation::Check(CheckOptions { archives: true, .. }));
     let finished = status.check.is_some_and(|check| check.finished);
-    record::checked(&apply::records(ctx), &newest.location, archives, finished, now).await.doing("recording a check")?;
+    let Some(what) = looked_at(run, finished) else { return Ok(()) };
+    record::checked(&apply::records(ctx), &newest.location, what, now).await.doing("recording a check")?;
     ctx.metrics.maintained(Stage::Check.name(), "Succeeded", None);
-    info!(location = newest.location, archives, finished, run = run.name_any(), "checked a repository");
+    info!(location = newest.location, ?what, finished, run = run.name_any(), "checked a repository");
     Ok(())
+}
+
+/// What a check that has ended well has looked at.
+fn looked_at(run: &BorgRun, finished: bool) -> Option<Checked<'_>> {
+    let Operation::Check(CheckOptions { archives, verify_data, read, max_seconds: _ }) = &run.spec.operation else { return None };
+    let subject = &run.spec.subject;
+    Some(match (read, verify_data, archives) {
+        (Some(_), _, _) => Checked::Data((&subject.namespace, &subject.pvc)),
+        (None, Some(word), _) => Checked::All(word),
+        (None, None, true) => Checked::Archives,
+        (None, None, false) if finished => Checked::Repository,
+        (None, None, false) => Checked::Piece,
+    })
 }
 
 async fn failed(
@@ -180,6 +247,10 @@ async fn failed(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
+    use crate::config::Config;
+    use borgherd_api::crd::{Owner, VolumeStatus};
+    use clap::Parser;
+    use serde_json::json;
 
     #[test]
     fn places_have_their_turns_at_different_times_and_each_once_an_interval() {
@@ -191,5 +262,75 @@ mod tests {
         assert_eq!(slot("place", week, one), Some(one));
         assert_eq!(slot("place", week, one + TimeDelta::days(7)), Some(one + TimeDelta::days(7)));
         assert_eq!(slot("place", Duration::ZERO, now), None, "never");
+    }
+
+    fn newest(pvc: &str) -> Newest {
+        let volume = VolumeStatus { pvc: pvc.into(), cut: Some(DateTime::default()), ..VolumeStatus::default() };
+        Newest { owner: Owner { namespace: "shop".into(), ..Owner::default() }, volume, location: "place".into() }
+    }
+
+    /// First recorded then, with this in it.
+    fn record(created: DateTime<Utc>, data: &serde_json::Value) -> Record {
+        let created = created.to_rfc3339();
+        Record::of(serde_json::from_value(json!({"metadata": {"creationTimestamp": created}, "data": data})).unwrap())
+    }
+
+    #[test]
+    fn the_content_of_each_volume_is_read_once_an_interval_and_they_take_turns() {
+        let day = Duration::from_hours(24);
+        let cadence = Cadence { repository: Duration::ZERO, archives: Duration::ZERO, data: day * 10, all: None };
+        let all: Vec<Newest> = (0..40).map(|n| newest(&format!("data-{n}"))).collect();
+        let volumes: Vec<&Newest> = all.iter().collect();
+        let created: DateTime<Utc> = "2026-11-01T00:00:00Z".parse().unwrap();
+        let mut data = serde_json::Map::new();
+        let (mut reads, mut days) = (HashMap::<String, u32>::new(), HashSet::new());
+        for hour in 0..20 * 24 {
+            let now = created + TimeDelta::hours(hour);
+            while let Some((kind, newest)) = due(&record(created, &json!(data)), &volumes, &cadence, now) {
+                assert_eq!(kind, Kind::Data);
+                data.insert(record::read_key(pvc(newest)), json!(now.to_rfc3339()));
+                *reads.entry(newest.volume.pvc.clone()).or_default() += 1;
+                days.insert(hour / 24);
+            }
+        }
+        assert!(reads.len() == 40 && reads.values().all(|count| *count == 2), "{reads:?}");
+        assert!(days.len() > 15, "a share each day: {days:?}");
+        let never = Cadence { data: Duration::ZERO, ..cadence };
+        assert_eq!(due(&record(created, &json!({})), &volumes, &never, created + TimeDelta::days(99)).map(|due| due.0), None);
+    }
+
+    #[test]
+    fn all_content_is_read_once_for_each_word_and_nothing_where_there_is_damage() {
+        let created: DateTime<Utc> = "2026-11-01T00:00:00Z".parse().unwrap();
+        let one = newest("data");
+        let asked = Cadence { repository: Duration::ZERO, archives: Duration::ZERO, data: Duration::ZERO, all: Some("b".into()) };
+        for (data, kind) in [
+            (json!({}), Some(Kind::All)),
+            (json!({"verified": "a"}), Some(Kind::All)),
+            (json!({"verified": "b"}), None),
+            (json!({"damaged": "it is"}), None),
+            (json!({"checkNotBefore": "2026-11-01T01:00:00Z"}), None),
+        ] {
+            assert_eq!(due(&record(created, &data), &[&one], &asked, created).map(|due| due.0), kind, "{data}");
+        }
+    }
+
+    #[test]
+    fn the_repository_says_how_often_else_the_chart_and_what_may_only_grow_is_only_read() {
+        let chart = Config::parse_from(["borgherd-controller", "--holder-image", "x"]).maintenance;
+        let spec = |more: &serde_json::Value| -> RepositorySpec {
+            let mut spec = json!({"location": "ssh://h/./x", "secretRef": "s"});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value(spec).unwrap()
+        };
+        let hours = Duration::from_hours;
+        let of = |more| Cadence::of(&spec(&more), &chart);
+        let own = Cadence { repository: hours(168), archives: hours(720), data: hours(720), all: None };
+        assert_eq!(of(json!({})), own);
+        let said = json!({"check": {"repository": "1h", "data": "0s", "verifyData": "now"}});
+        let said = of(said);
+        assert_eq!(said, Cadence { repository: hours(1), data: Duration::ZERO, all: Some("now".into()), ..own.clone() });
+        let grows = json!({"appendOnly": true, "check": {"repository": "1h", "data": "2h", "verifyData": "now"}});
+        assert_eq!(of(grows), Cadence { repository: Duration::ZERO, archives: Duration::ZERO, data: hours(2), all: None });
     }
 }

@@ -4,12 +4,13 @@ use super::decide::Stage;
 use super::observe::Newest;
 use crate::context::Context;
 use crate::events;
+use crate::metrics::CheckedSince;
 use crate::repository::record::Record;
 use borgherd_api::Reason;
 use borgherd_api::crd::{MaintenancePhase, PruneResult};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use tracing::{info, warn};
 
 /// A stage was carried out.
@@ -47,16 +48,18 @@ pub(super) async fn damaged(ctx: &Context, newest: &Newest, message: &str) {
     problem(ctx, newest, Reason::RepositoryCorrupted, message).await;
 }
 
-/// Keeps the series of Repositories: how many of their places are damaged, and since when all are checked.
-pub(super) fn checked<'a>(ctx: &Context, places: impl Iterator<Item = (&'a str, &'a Record)>) {
-    let mut all: BTreeMap<&str, (i64, Option<DateTime<Utc>>)> = BTreeMap::new();
-    for (repository, record) in places {
-        let checked = record.checked_at().or(record.created());
-        let entry = all.entry(repository).or_insert((0, checked));
-        entry.0 += i64::from(record.damage().is_some());
-        entry.1 = entry.1.into_iter().chain(checked).min();
+/// Keeps the series of Repositories: how many of their places are damaged, and since when all are checked and all volumes read. Handed in are
+/// Repository, PVC (namespace, name) and record of each volume.
+pub(super) fn checked<'a>(ctx: &Context, volumes: impl Iterator<Item = (&'a str, (&'a str, &'a str), &'a Record)>) {
+    let mut all: BTreeMap<&str, (HashSet<&str>, CheckedSince)> = BTreeMap::new();
+    for (repository, pvc, record) in volumes {
+        let (damaged, since) = all.entry(repository).or_default();
+        damaged.extend(record.damage().and(record.location()));
+        let oldest = |so_far: Option<DateTime<Utc>>, at: Option<DateTime<Utc>>| so_far.into_iter().chain(at.or(record.created())).min();
+        since.repository = oldest(since.repository, record.checked_at());
+        since.data = oldest(since.data, record.read_at(pvc));
     }
-    ctx.metrics.checked(all.into_iter().map(|(name, (damaged, checked))| (name, damaged, checked)));
+    ctx.metrics.checked(all.into_iter().map(|(name, (damaged, since))| (name, damaged.len(), since)));
 }
 
 /// Keeps the series of PVCs whose archives are not pruned.

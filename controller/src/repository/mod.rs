@@ -2,6 +2,7 @@
 //!
 //! Invariant: a Borg repository is only ever created where no record says that one has held an archive.
 
+pub mod breaker;
 pub mod declared;
 pub mod record;
 pub mod status;
@@ -68,6 +69,7 @@ mod tests {
             max_concurrent: None,
             rate_limit: None,
             append_only: false,
+            check: None,
             namespaces: namespaces.iter().map(ToString::to_string).collect(),
         };
         Arc::new(Repository::new(name, spec))

@@ -29,6 +29,8 @@ const COMPACTED: &str = "compactedAt";
 const CHECKS: &str = "checks";
 const CHECKED: &str = "checkedAt";
 const ARCHIVES_CHECKED: &str = "archivesCheckedAt";
+/// What the full check of data was asked for by that was made last.
+const VERIFIED: &str = "verified";
 const CHECK_NOT_BEFORE: &str = "checkNotBefore";
 const DAMAGED: &str = "damaged";
 const DAMAGED_AT: &str = "damagedAt";
@@ -90,6 +92,16 @@ impl Record {
         self.time(ARCHIVES_CHECKED)
     }
 
+    /// When the content of the newest archive of a PVC (namespace, name) was last read.
+    pub fn read_at(&self, pvc: (&str, &str)) -> Option<DateTime<Utc>> {
+        self.time(&read_key(pvc))
+    }
+
+    /// By which word the content of all archives was last asked to be read, and was.
+    pub fn verified(&self) -> Option<&str> {
+        self.data.get(VERIFIED).map(String::as_str)
+    }
+
     /// A check that did not go is not tried again before this.
     pub fn check_not_before(&self) -> Option<DateTime<Utc>> {
         self.time(CHECK_NOT_BEFORE)
@@ -130,6 +142,11 @@ fn right_key((namespace, pvc): (&str, &str)) -> String {
 
 fn lacking_key((namespace, pvc): (&str, &str)) -> String {
     format!("lacking.{}", names::hash(&[namespace, pvc], 10))
+}
+
+/// Where it stands when the content of the newest archive of a PVC was read.
+pub fn read_key((namespace, pvc): (&str, &str)) -> String {
+    format!("read.{}", names::hash(&[namespace, pvc], 10))
 }
 
 /// Reads the record of a location; `None`: nothing has been archived there.
@@ -194,18 +211,35 @@ pub async fn compacted(records: &Api<ConfigMap>, location: &str, now: DateTime<U
     change(records, location, &record, json!({UNUSED: "0", COMPACTED: now.to_rfc3339()})).await
 }
 
-/// Writes that a check has ended well; if it came to the end, when.
-pub async fn checked(
-    records: &Api<ConfigMap>,
-    location: &str,
-    archives: bool,
-    finished: bool,
-    now: DateTime<Utc>,
-) -> Result<(), kube::Error> {
+/// What a check that has ended well has looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked<'a> {
+    /// Some of the segments.
+    Piece,
+    /// The last of the segments.
+    Repository,
+    /// The metadata of all archives.
+    Archives,
+    /// The content of the newest archive of a PVC (namespace, name), as much of it as there was time for.
+    Data((&'a str, &'a str)),
+    /// The content of all archives, which was asked for by this word.
+    All(&'a str),
+}
+
+/// Writes that a check has ended well.
+pub async fn checked(records: &Api<ConfigMap>, location: &str, what: Checked<'_>, now: DateTime<Utc>) -> Result<(), kube::Error> {
     let Some(record) = read(records, location).await? else { return Ok(()) };
     let mut data = json!({CHECKS: (record.checks() + 1).to_string(), CHECK_NOT_BEFORE: null});
-    if finished {
-        data[if archives { ARCHIVES_CHECKED } else { CHECKED }] = json!(now.to_rfc3339());
+    let at = json!(now.to_rfc3339());
+    match what {
+        Checked::Piece => {}
+        Checked::Repository => data[CHECKED] = at,
+        Checked::Archives => data[ARCHIVES_CHECKED] = at,
+        Checked::Data(pvc) => data[read_key(pvc)] = at,
+        Checked::All(word) => {
+            data[ARCHIVES_CHECKED] = at;
+            data[VERIFIED] = json!(word);
+        }
     }
     change(records, location, &record, data).await
 }

@@ -1,5 +1,6 @@
 //! What stands in each Repository's status: whether anything in the specs is against using it. Secrets are the agents' to read.
 
+use super::breaker::Parked;
 use super::record::Record;
 use super::{Subject, fill};
 use crate::context::Context;
@@ -39,12 +40,14 @@ async fn write(ctx: &Context) -> Result<(), Error> {
     let records: Vec<Record> = ctx.stores.records.state().iter().map(|map| Record::of((**map).clone())).collect();
     let api: Api<Repository> = Api::all(ctx.client.clone());
     for repository in &all {
-        let status = judge(repository, &all, &ctx.cluster_uid, damage(&records, &repository.name_any()));
+        let name = repository.name_any();
+        let found = Found { damage: damage(&records, &name), parked: ctx.breakers.parked(&name) };
+        let status = judge(repository, &all, &ctx.cluster_uid, found);
         if repository.status.as_ref() == Some(&status) {
             continue;
         }
         // A merge: what is not wrong any more must be taken out by null.
-        let patch = json!({"status": {"ready": status.ready, "reason": status.reason, "message": status.message}});
+        let patch = json!({"status": {"ready": status.ready, "reason": status.reason, "message": status.message, "parkedSince": status.parked_since}});
         match api.patch_status(&repository.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => {}
             Err(Error::Api(answer)) if answer.code == 404 => {}
@@ -63,8 +66,17 @@ fn damage(records: &[Record], repository: &str) -> Option<String> {
     found.first().map(|first| if more == 0 { (*first).to_owned() } else { format!("{first}; and {more} more of its Borg repositories") })
 }
 
+/// What was found out about a Repository beside its spec.
+#[derive(Default)]
+struct Found {
+    damage: Option<String>,
+    parked: Option<Parked>,
+}
+
 /// The status of one among all.
-fn judge(repository: &Repository, all: &[Arc<Repository>], cluster: &str, damage: Option<String>) -> RepositoryStatus {
+fn judge(repository: &Repository, all: &[Arc<Repository>], cluster: &str, found: Found) -> RepositoryStatus {
+    let Found { damage, parked } = found;
+    let parked_since = parked.as_ref().map(|parked| parked.since);
     let mut defaults: Vec<_> = all.iter().filter(|r| r.spec.default).map(|r| r.name_any()).collect();
     defaults.sort();
     let example = Subject { cluster, namespace: "namespace", pvc: "pvc" };
@@ -74,10 +86,10 @@ fn judge(repository: &Repository, all: &[Arc<Repository>], cluster: &str, damage
             let message = format!("more than one Repository is marked default: {}; leave spec.default on one", defaults.join(", "));
             Some((Reason::RepositoryAmbiguous, message))
         }
-        Ok(_) => damage.map(|what| (Reason::RepositoryCorrupted, what)),
+        Ok(_) => damage.map(|what| (Reason::RepositoryCorrupted, what)).or(parked.map(|parked| (parked.reason, parked.message))),
     };
     let (reason, message) = problem.unzip();
-    RepositoryStatus { ready: reason.is_none(), reason, message }
+    RepositoryStatus { ready: reason.is_none(), reason, message, parked_since }
 }
 
 #[cfg(test)]
@@ -94,6 +106,7 @@ mod tests {
             max_concurrent: None,
             rate_limit: None,
             append_only: false,
+            check: None,
             namespaces: vec![],
         };
         Arc::new(Repository::new(name, spec))
@@ -102,7 +115,7 @@ mod tests {
     #[test]
     fn two_defaults_name_each_other_and_a_third_is_ready() {
         let all = [repository("a", "ssh://a/./x", true), repository("b", "ssh://b/./x", true), repository("c", "ssh://c/./x", false)];
-        let judged: Vec<_> = all.iter().map(|r| judge(r, &all, "c", None)).collect();
+        let judged: Vec<_> = all.iter().map(|r| judge(r, &all, "c", Found::default())).collect();
         assert_eq!(
             judged.iter().map(|s| s.reason).collect::<Vec<_>>(),
             [Some(Reason::RepositoryAmbiguous), Some(Reason::RepositoryAmbiguous), None]
@@ -114,6 +127,6 @@ mod tests {
     #[test]
     fn an_unknown_placeholder_is_told_before_anything_uses_it() {
         let all = [repository("a", "ssh://a/./{volume}", false)];
-        assert_eq!(judge(&all[0], &all, "c", None).reason, Some(Reason::Invalid));
+        assert_eq!(judge(&all[0], &all, "c", Found::default()).reason, Some(Reason::Invalid));
     }
 }

@@ -69,7 +69,7 @@ impl Work<'_> {
         match answer {
             Answer::Granted => {}
             Answer::RepositoryBusy => return Ok(waits(Reason::WaitingForRepository, format!("another run uses {}", chosen.location))),
-            Answer::Full | Answer::Superseded => {
+            Answer::Full | Answer::Superseded | Answer::Parked(_) => {
                 return Ok(waits(Reason::WaitingForCapacity, "waits for a free slot or for a place within a limit".into()));
             }
         }

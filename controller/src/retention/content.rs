@@ -11,7 +11,7 @@ use crate::error::{Doing, Error};
 use crate::pages;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::names::{CONTROLLER, OWN_DELETION_POLICY, SWEPT, TEMPORARY};
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tracing::info;
@@ -152,29 +152,56 @@ async fn write(client: &Client, content: &Content, annotations: Value, policy: &
     Ok(Content::read(&api(client).patch(&content.name, &params, &patch).await?))
 }
 
-/// Sets to `Retain` what is at `Delete` and should not be: no verdict of `due` is about its snapshot, and none was carried out.
+/// Sees to what is at `Delete` and of no verdict of `due`: it goes back to `Retain`, or, where its snapshot was deleted by a verdict, it goes, too.
 pub(super) async fn take_back(ctx: &Context, contents: &Contents, due: &Due, told: &mut Tally<'_>) {
     for content in contents.at_delete().filter(|content| !due.has(&content.of.0, &content.of.2)) {
-        match take_one_back(&ctx.client, content).await {
-            Ok(false) => {}
-            Ok(true) => info!(
-                content = content.name,
-                namespace = content.of.0,
-                snapshot = content.of.1,
-                "at Delete without a verdict; back to Retain"
-            ),
+        let Content { name, of: (namespace, snapshot, _), .. } = content;
+        match take_one_back(&ctx.client, content, contents).await {
+            Ok(Taken::Nothing) => {}
+            Ok(Taken::Back) => info!(content = name, namespace, snapshot, "at Delete without a verdict; back to Retain"),
+            Ok(Taken::Away) => info!(content = name, namespace, snapshot, "left behind by a sweep; deleted"),
+            Err(error) if error.is_passing() => {}
             Err(error) => told.content(ctx, content, &error).await,
         }
     }
 }
 
-pub(super) async fn take_one_back(client: &Client, content: &Content) -> Result<bool, Error> {
+/// What was done with a content at `Delete`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Its snapshot is on its way, or another content names the same snapshot of the storage.
+    Nothing,
+    /// It is kept again.
+    Back,
+    /// A verdict was carried out and it was left: it is deleted.
+    Away,
+}
+
+pub(super) async fn take_one_back(client: &Client, content: &Content, contents: &Contents) -> Result<Taken, Error> {
     let (namespace, name, uid) = &content.of;
     let snapshots: Api<VolumeSnapshot> = Api::namespaced(client.clone(), namespace);
-    let found = snapshots.get_opt(name).await.doing("looking for the content's snapshot")?;
-    let stays = found.is_some_and(|found| found.uid().as_ref() == Some(uid) && found.metadata.deletion_timestamp.is_none());
-    if !stays && content.swept.as_ref() == Some(uid) {
-        return Ok(false); // deleted by a verdict; the snapshot controller takes the content along
+    let found =
+        snapshots.get_opt(name).await.doing("looking for the content's snapshot")?.filter(|found| found.uid().as_ref() == Some(uid));
+    let is_leaving = found.as_ref().is_some_and(|found| found.metadata.deletion_timestamp.is_some());
+    if content.swept.as_ref() != Some(uid) || found.is_some() && !is_leaving {
+        return keep(client, content).await.map(|_| Taken::Back);
     }
-    keep(client, content).await.map(|_| true)
+    if is_leaving || contents.other(content).is_some() {
+        return Ok(Taken::Nothing); // the snapshot controller takes the content along
+    }
+    // it was listed before its snapshot was looked for, and may have gone with it in between
+    match find(client, &content.name).await?.filter(|now| now.uid == content.uid && !now.leaving) {
+        Some(now) => finish(client, &now).await.map(|()| Taken::Away),
+        None => Ok(Taken::Nothing),
+    }
+}
+
+/// Deletes a content whose snapshot is gone. The snapshot controller does so before, but by its cache: where that still shows `Retain` it
+/// lets the snapshot go and the content stay, for ever. The annotation is what the driver's sidecar waits for.
+async fn finish(client: &Client, content: &Content) -> Result<(), Error> {
+    let annotations = json!({"snapshot.storage.kubernetes.io/volumesnapshot-being-deleted": "yes"});
+    let marked = write(client, content, annotations, "Delete").await.doing("deleting the content of a snapshot that was swept")?;
+    let same = Preconditions { uid: Some(marked.uid), resource_version: Some(marked.version) };
+    let deleted = api(client).delete(&content.name, &DeleteParams::default().preconditions(same)).await;
+    deleted.map(|_| ()).doing("deleting the content of a snapshot that was swept")
 }

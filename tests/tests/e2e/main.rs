@@ -2,10 +2,12 @@
 
 mod alone;
 mod archive_restore;
+mod checks;
 mod command_line;
 mod database;
 mod failures;
 mod maintenance;
+mod parked;
 mod quiesce;
 mod quiesce_pods;
 mod quiesce_ways;

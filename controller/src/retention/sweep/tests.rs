@@ -2,7 +2,7 @@
 //! real one, and a real snapshot controller, see `tests/`; there no request can be made to fail at will.)
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use super::super::content::take_one_back;
+use super::super::content::{Taken, take_one_back};
 use super::*;
 use borgherd_api::crd::snapshot::VolumeSnapshotContent;
 use http::{Method, Request, Response};
@@ -254,14 +254,38 @@ async fn killed_anywhere_the_next_one_goes_on_or_takes_back() {
             if there && still_holds {
                 assert!(sweep(&server).await.unwrap(), "{told}");
             }
-            let left = content::find(&server.client(), "c1").await.unwrap().unwrap();
-            let took_back = if left.deletes { take_one_back(&server.client(), &left).await.unwrap() } else { false };
+            let (left, all) =
+                (content::find(&server.client(), "c1").await.unwrap().unwrap(), content::all(&server.client()).await.unwrap());
+            let taken = if left.deletes { take_one_back(&server.client(), &left, &all).await.unwrap() } else { Taken::Nothing };
             if there && !still_holds {
                 assert_eq!(server.policy(), ("Retain".to_owned(), false), "{told}");
                 assert!(server.get(SNAPSHOT).is_some(), "{told}");
             } else {
-                assert_eq!((server.get(SNAPSHOT), server.policy().0.as_str(), took_back), (None, "Delete", false), "{told}");
+                assert_eq!((server.get(SNAPSHOT), server.get(&format!("{CONTENTS}/c1")), taken), (None, None, Taken::Away), "{told}");
             }
         }
     }
+}
+
+/// The snapshot controller sees by its cache: it may let the snapshot go, and the content stay.
+#[tokio::test]
+async fn what_a_sweep_left_is_deleted_once_its_snapshot_is_gone_and_nobody_else_has_it() {
+    let server = Server::new();
+    assert!(sweep(&server).await.unwrap());
+    let taken = async || {
+        let (left, all) = (content::find(&server.client(), "c1").await.unwrap().unwrap(), content::all(&server.client()).await.unwrap());
+        take_one_back(&server.client(), &left, &all).await.unwrap()
+    };
+    server.put(&format!("{CONTENTS}/c2"), content("c2", "u9", &json!({})));
+    assert_eq!(taken().await, Taken::Nothing, "another content has the same snapshot of the storage");
+    server.0.lock().unwrap().objects.remove(&format!("{CONTENTS}/c2"));
+    let mut leaving = json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "spec": {"source": {}}});
+    leaving["metadata"] = json!({"name": "data-1", "namespace": "shop", "uid": "u1", "deletionTimestamp": "2026-11-21T10:00:00Z"});
+    server.put(SNAPSHOT, leaving.clone());
+    assert_eq!(taken().await, Taken::Nothing, "it is on its way");
+    leaving["metadata"] = json!({"name": "data-1", "namespace": "shop", "uid": "u2"});
+    server.put(SNAPSHOT, leaving);
+    assert_eq!(taken().await, Taken::Away);
+    assert_eq!(server.get(&format!("{CONTENTS}/c1")), None);
+    assert!(server.get(SNAPSHOT).is_some(), "another of the same name stays");
 }

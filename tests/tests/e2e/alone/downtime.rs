@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-async fn scale(w: &World, replicas: i32) -> Result<()> {
+pub(super) async fn scale(w: &World, replicas: i32) -> Result<()> {
     let deployments = w.api_own::<Deployment>();
     let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
     drop(deployments.patch("borgherd-controller", &PatchParams::default(), &patch).await?);

@@ -1,17 +1,18 @@
 //! Snapshots that a script before Borgherd has made and labelled go on being retained under its prefix. Alone: another prefix is for all.
 
 use crate::retention::{becomes, content_of, fates, gone, snapshot, volume};
+use crate::schedules::clock;
 use anyhow::{Context, Result, ensure};
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::crd::{RestoreSource, SourceKind, Trigger};
 use borgherd_api::names::{MARKED_AT, RETAIN, TIERS_AT_BIRTH};
-use borgherd_e2e::{App, DEADLINE, World, exclusive, until};
+use borgherd_e2e::{App, DEADLINE, Running, World, exclusive, until, until_polled};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
-/// One as backup-ns.sh makes it: labels under its prefix, nothing of Borgherd.
-async fn theirs(w: &World, name: &str, labels: &[(&str, &str)]) -> Result<()> {
+/// One as backup-ns.sh makes it: labels under its prefix, nothing of Borgherd. The next one's cut is of a later second.
+async fn theirs(w: &World, app: &Running, name: &str, labels: &[(&str, &str)]) -> Result<()> {
     let all = [("pvc", "data"), ("type", "cronjob"), ("retain", "daily_weekly_monthly")].into_iter().chain(labels.iter().copied());
     let labels: std::collections::BTreeMap<String, &str> = all.map(|(key, value)| (format!("backup-ns.sh/{key}"), value)).collect();
     let object = json!({
@@ -21,7 +22,8 @@ async fn theirs(w: &World, name: &str, labels: &[(&str, &str)]) -> Result<()> {
     let made: VolumeSnapshot = serde_json::from_value(object)?;
     drop(w.api().create(&PostParams::default(), &made).await?);
     let ready = |s: &VolumeSnapshot| s.status.as_ref().is_some_and(|status| status.ready_to_use == Some(true));
-    becomes(w, name, "it is ready", ready).await.map(drop)
+    let cut = becomes(w, name, "it is ready", ready).await?.status.and_then(|status| status.creation_time).context("no cut")?.timestamp();
+    until_polled("the second of the cut is over", DEADLINE, async || Ok((clock(app).await? > cut).then_some(()))).await
 }
 
 #[test]
@@ -33,10 +35,10 @@ fn retention_goes_on_with_the_snapshots_of_another_program() -> Result<()> {
 }
 
 async fn go_on(w: &World) -> Result<()> {
-    let app = volume(w, "last=1,daily=7").await?;
+    let app = volume(w, "last=2,daily=7").await?;
     app.sh("echo of-before >/data/file && sync").await?;
-    theirs(w, "expired", &[("delete-after", "2022-05-30")]).await?;
-    theirs(w, "kept", &[("daily", "2022-05-21"), ("weekly", "w20"), ("monthly", "2022-05")]).await?;
+    theirs(w, &app, "expired", &[("delete-after", "2022-05-30")]).await?;
+    theirs(w, &app, "kept", &[("daily", "2022-05-21"), ("weekly", "w20"), ("monthly", "2022-05")]).await?;
     let ours = snapshot(w, &app, Trigger::Scheduled, None).await?;
 
     // the mark of before waits a day, as any other

@@ -1,10 +1,10 @@
 //! Tests that kill or reconfigure what all others need: each has the cluster for itself. `hack/test` gives them a cluster of their own.
 
 mod agent_kills;
-mod checks;
 mod controller_kills;
 mod deadlines;
 mod downtime;
+mod forty_days;
 mod label_prefix;
 mod observability;
 mod quiesce_agent;

@@ -4,7 +4,8 @@ use super::expect::{Case, all_fail, all_succeed};
 use super::server;
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
-use borgherd_e2e::{App, Claim, Running, World, test};
+use borgherd_api::crd::Repository;
+use borgherd_e2e::{App, Claim, DEADLINE, Running, World, test, until};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
 use kube::api::DeleteParams;
 use std::collections::BTreeMap;
@@ -57,6 +58,12 @@ fn what_is_found_in_place_of_a_repository_is_neither_overwritten_nor_made_anew()
         ensure!(there.is_empty(), "the folder that is gone was made anew");
         let now = content(w, &places, "replaced").await?;
         ensure!(foreign == now, "the repository in another's place was written to:\n{foreign}\nis now\n{now}");
+
+        let is_told = |r: Option<&Repository>| {
+            r.and_then(|r| r.status.as_ref()).is_some_and(|s| !s.ready && s.reason == Some(Reason::RepositoryCorrupted))
+        };
+        let name = format!("{}-damaged", w.namespace);
+        until(&w.api_all::<Repository>(), &name, "the damage that a backup met stands in its status", DEADLINE, is_told).await?;
 
         let gone = failed.iter().find(|f| f.case.pvc == "gone").context("the case")?;
         begin_anew(w, gone.message()).await?;
