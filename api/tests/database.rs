@@ -192,7 +192,11 @@ impl World<'_> {
             command.env(format!("{prefix}_USER"), USER).env(format!("{prefix}_PASSWORD"), self.password);
         }
         command.env("POSTGRES_DB", "kiosk").env("MARIADB_DATABASE", "kiosk");
-        fs::write(folder.join(".my.cnf"), format!("[client]\nsocket={}\n", folder.join("socket").display())).unwrap();
+        let options = folder.join(".my.cnf");
+        if !options.exists() {
+            // once: another client may be reading it
+            fs::write(options, format!("[client]\nsocket={}\n", folder.join("socket").display())).unwrap();
+        }
         command.env("POSTGRES_HOST", folder).env("HOME", folder);
         command
     }

@@ -2,12 +2,12 @@
 
 use super::decide;
 use super::prepare::Prepared;
-use super::work::Work;
+use super::work::{Work, seconds};
 use crate::error::{Doing, Error};
 use crate::expose::{self, objects};
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::crd::{Durations, Outcome, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{Durations, Outcome, Release, VolumePhase, VolumeStatus};
 use borgherd_api::identity::Identity;
 use borgherd_api::names::{self, CONTROLLER, CUT, IN_FLIGHT, OWN_DELETION_POLICY};
 use chrono::{DateTime, Utc};
@@ -69,7 +69,11 @@ impl Work<'_> {
         let (snapshot_done, content_done) = tokio::join!(self.patch_snapshot(&name, at), self.keep_content(&content, cut, snapshot));
         snapshot_done?;
         content_done?;
-        let durations = Durations { cut_visible: self.since(volume.since), ..volume.durations.unwrap_or_default() };
+        // seen when the freeze ended: what is awaited since is no time of the storage's
+        let freeze = self.backup.status.as_ref().and_then(|s| s.quiesce.as_ref()).filter(|q| q.release == Some(Release::Cut));
+        let visible = freeze.and_then(|q| q.released_at).unwrap_or(self.now);
+        let cut_visible = volume.since.map(|since| seconds(visible - since));
+        let durations = Durations { cut_visible, ..volume.durations.unwrap_or_default() };
         Ok(VolumeStatus { cut: Some(cut), durations: Some(durations), ..self.enter(volume, VolumePhase::Cut) })
     }
 

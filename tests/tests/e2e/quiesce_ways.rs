@@ -50,8 +50,11 @@ fn quiesce_a_command_beside_the_snapshot_is_awaited_before_it_counts() -> Result
         let app = application(w, &beside("true"), &[]).await?;
         let name = w.backup_as(&["data"], false).await?;
         let volumes = w.backup_succeeded(&name).await?;
-        settled(w, &name).await?;
+        let account = settled(w, &name).await?;
         ensure!(volumes.iter().all(|v| v.quiesced == Some(true)), "not quiesced: {volumes:#?}");
+        let seen = volumes.iter().filter_map(|v| v.durations?.cut_visible).next_back().context("no time until the cut was visible")?;
+        let held = account.released_at.zip(account.frozen_at).map(|(end, begin)| (end - begin).as_seconds_f64()).context("no freeze")?;
+        ensure!(seen <= held, "the cut is told as visible after {seen} s, the application was held for {held} s");
         is_in_order(&words(&app).await?)
     })
 }

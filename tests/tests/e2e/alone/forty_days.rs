@@ -16,6 +16,7 @@ use borgherd_controller::cuts::Cuts;
 use borgherd_controller::echo::Echo;
 use borgherd_controller::events::Events;
 use borgherd_controller::metrics::Metrics;
+use borgherd_controller::quiesce::Running;
 use borgherd_controller::repository::breaker::Breakers;
 use borgherd_controller::stores::{Stores, Touch};
 use borgherd_e2e::{DEADLINE, World, exclusive, until_all, until_polled};
@@ -143,6 +144,8 @@ impl<'a> Cluster<'a> {
             echo: Echo::default(),
             failures: Mutex::default(),
             debts: Mutex::default(),
+            identities: Mutex::default(),
+            running: Running::default(),
             clock: now,
         };
         // nobody will tell of a Backup that has ended, so it ends after its first look
