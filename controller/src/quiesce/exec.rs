@@ -17,6 +17,8 @@ use tokio::time::timeout;
 pub(super) const READ: usize = 32 * 1024;
 /// Beyond the command's own deadline, before it is disconnected: the way there and back.
 const SLACK: Duration = Duration::from_secs(10);
+/// Until a container tells whether it has a shell: nothing is held still yet, so a busy node may take its time.
+const PROBE: Duration = Duration::from_secs(30);
 /// Until the API server answers about a pod.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -70,7 +72,7 @@ pub(super) async fn is_there(client: &Client, namespace: &str, action: &ActionSt
 
 /// Whether there is a shell in a container: an error says why that cannot be known.
 pub(super) async fn has_shell(pods: &Api<Pod>, pod: &str, container: &str) -> Result<bool, String> {
-    match exec(pods, pod, container, &wrapper::probe(), SLACK).await {
+    match exec(pods, pod, container, &wrapper::probe(), PROBE).await {
         Answer::Code(0, _) => Ok(true),
         Answer::Code(126 | 127, _) => Ok(false),
         Answer::Code(code, said) => Err(format!("a shell in pod {pod}, container {container}, ended with exit code {code}: {said}")),
