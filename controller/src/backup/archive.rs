@@ -214,9 +214,7 @@ impl Work<'_> {
             (None, reason) => Ok(self.failed(&told, reason.unwrap_or(Reason::BorgFailed), message.unwrap_or_default())),
         }
     }
-}
 
-impl Work<'_> {
     /// Borg has found damage where archives were: nothing is deleted there until a person says so. What failed itself is told as ever.
     async fn damaged(&self, at: &RunRepository, message: &str) -> Result<(), Error> {
         let written = record::damaged(&self.records(), &at.location, &at.name, message, self.now).await;
