@@ -8,6 +8,7 @@ use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::crd::{Backup, BackupPhase, Release};
 use borgherd_api::names::DEBT_FINALIZER;
 use borgherd_e2e::{App, Claim, Cluster, DEADLINE, Running, Turnstile, World, exclusive, until_polled};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 
@@ -87,14 +88,11 @@ async fn snapshots(w: &World) -> Result<Vec<String>> {
     Ok(w.api::<VolumeSnapshot>().list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect())
 }
 
-/// A Backup of its own, whose controller is killed at `point`.
-async fn die_at(w: &World, cluster: &Cluster, turnstile: &Turnstile<'_>, app: &Running, point: &Point) -> Result<()> {
-    app.sh("rm -f /tmp/log").await?;
-    let before = snapshots(w).await?;
-    let pod = w.controller().await?;
+/// Makes a Backup and lets its controller, in `pod`, come to a point: what is refused, one after the other. The Backup's name.
+pub(super) async fn stand(w: &World, turnstile: &Turnstile<'_>, pod: &Pod, point: &str, refused: &[&[&str]]) -> Result<String> {
     let mut name = None;
-    for (index, refused) in point.refused.iter().enumerate() {
-        let sign = format!("{} ({index})", point.name);
+    for (index, refused) in refused.iter().enumerate() {
+        let sign = format!("{point} ({index})");
         let refused: Vec<String> = refused.iter().map(|what| what.replace("APP", &w.namespace)).collect();
         turnstile.close(&sign, &refused).await?;
         if name.is_none() {
@@ -103,7 +101,15 @@ async fn die_at(w: &World, cluster: &Cluster, turnstile: &Turnstile<'_>, app: &R
         let stands = async || Ok(turnstile.has_refused(&pod.name_any(), &sign).await?.then_some(()));
         until_polled(&format!("the controller is there: {refused:?}"), DEADLINE, stands).await?;
     }
-    let name = name.context("nothing is refused at this point")?;
+    name.context("nothing is refused at this point")
+}
+
+/// A Backup of its own, whose controller is killed at `point`.
+async fn die_at(w: &World, cluster: &Cluster, turnstile: &Turnstile<'_>, app: &Running, point: &Point) -> Result<()> {
+    app.sh("rm -f /tmp/log").await?;
+    let before = snapshots(w).await?;
+    let pod = w.controller().await?;
+    let name = stand(w, turnstile, &pod, point.name, point.refused).await?;
     let node = cluster.node(pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).context("no node")?);
     let uid = pod.uid().unwrap_or_default();
     let killed = node.kill(&uid, PROGRAM, "KILL").await?;

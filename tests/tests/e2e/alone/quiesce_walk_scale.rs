@@ -1,6 +1,7 @@
 //! SIGKILL of the controller before and after each write of a freeze that scales a workload: it always is what it was again.
 
 use super::quiesce_kills::kill;
+use super::quiesce_walk::stand;
 use crate::quiesce::snapshots;
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
@@ -96,18 +97,7 @@ async fn is_back(w: &World) -> Result<()> {
 async fn die_at(w: &World, cluster: &Cluster, turnstile: &Turnstile<'_>, point: &Point) -> Result<()> {
     let before = snapshots(w).await?;
     let pod = w.controller().await?;
-    let mut name = None;
-    for (index, refused) in point.refused.iter().enumerate() {
-        let sign = format!("{} ({index})", point.name);
-        let refused: Vec<String> = refused.iter().map(|what| what.replace("APP", &w.namespace)).collect();
-        turnstile.close(&sign, &refused).await?;
-        if name.is_none() {
-            name = Some(w.backup_as(&["data"], false).await?);
-        }
-        let stands = async || Ok(turnstile.has_refused(&pod.name_any(), &sign).await?.then_some(()));
-        until_polled(&format!("the controller is there: {refused:?}"), DEADLINE, stands).await?;
-    }
-    let name = name.context("nothing is refused at this point")?;
+    let name = stand(w, turnstile, &pod, point.name, point.refused).await?;
     kill(w, cluster).await?;
     let had = replicas(w).await?;
     turnstile.open().await?;
