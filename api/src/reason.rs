@@ -18,6 +18,8 @@ pub enum Reason {
     NoMatch,
     /// The PVC that a Restore should make exists.
     TargetExists,
+    /// The API server refuses the PVC that a Restore should make: a quota, a policy.
+    TargetRefused,
     // snapshot
     /// No such VolumeSnapshotClass, or none for the driver.
     SnapshotClassNotFound,
@@ -150,6 +152,7 @@ impl Reason {
             | Self::VolumeNotSupported
             | Self::NoMatch
             | Self::TargetExists
+            | Self::TargetRefused
             | Self::SnapshotClassNotFound
             | Self::SnapshotFailed
             | Self::SnapshotNotReady

@@ -148,7 +148,7 @@ pub(crate) fn failure(status: &RestoreStatus, what: &str) -> Option<Failure> {
     let message = status.message.clone().unwrap_or_default();
     let exit = match status.reason {
         Some(Reason::NoMatch | Reason::PvcNotFound | Reason::ArchiveNotFound | Reason::RepositoryNotFound) => Exit::NotFound,
-        Some(Reason::Invalid | Reason::TargetExists) => Exit::Invalid,
+        Some(Reason::Invalid | Reason::TargetExists | Reason::TargetRefused) => Exit::Invalid,
         Some(_) | None => Exit::Failed,
     };
     let because = if message.is_empty() { reason } else { format!("{reason}: {message}") };

@@ -6,7 +6,7 @@
 use crate::node::Cluster;
 use crate::wait::{DEADLINE, until, until_polled};
 use crate::world::World;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::crd::{Backup, BorgRun, Restore};
 use borgherd_api::names;
@@ -214,10 +214,8 @@ async fn remove_volumes(world: &World) -> Result<()> {
         }
     }
     for volume in &left {
-        let name = volume.name_any();
-        if until(&api, &name, "the volume is gone", DEADLINE, |v| v.is_none()).await.is_err() {
-            bail!("PersistentVolume {name} of the test's namespace does not go away");
-        }
+        let gone = until(&api, &volume.name_any(), "is gone", DEADLINE, |v| v.is_none()).await;
+        gone.context("a volume of the test's namespace does not go away")?;
     }
     Ok(())
 }

@@ -9,13 +9,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a single step of a test may take, unless it says otherwise. Generous: only broken things take as long.
 pub const DEADLINE: Duration = Duration::from_mins(2);
 
-/// Between two looks at what cannot be watched (files of a node, a scrape).
-const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks at what cannot be watched (files of a node, a scrape): a tenth of the time waited so far, within these.
+const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Kubernetes objects that can be watched and shown.
 pub trait Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug + Send + 'static {}
@@ -111,14 +111,14 @@ pub async fn until_all<K: Object>(
 pub async fn until_polled<T>(what: &str, deadline: Duration, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let mut trouble = None;
     let wait = async {
-        let mut ticks = tokio::time::interval(LOOK);
+        let since = Instant::now();
         loop {
-            ticks.tick().await;
             match look().await {
                 Ok(Some(found)) => return found,
                 Ok(None) => trouble = None,
                 Err(error) => trouble = Some(error),
             }
+            tokio::time::sleep((since.elapsed() / 10).clamp(LOOK.0, LOOK.1)).await;
         }
     };
     let waited = tokio::time::timeout(deadline, wait).await;

@@ -112,6 +112,7 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         | Reason::VolumeNotSupported
         | Reason::NoMatch
         | Reason::TargetExists
+        | Reason::TargetRefused
         | Reason::SnapshotClassNotFound
         | Reason::SnapshotFailed
         | Reason::SnapshotNotReady

@@ -4,7 +4,7 @@ use super::work::{Work, affinity, facts, seconds};
 use super::{decide, status};
 use crate::admission::{Answer, Request, Turn};
 use crate::error::{Doing, Error};
-use crate::expose::{self, Exposed, clean, objects};
+use crate::expose::{self, Exposed, objects};
 use crate::repository::{self, Unusable, record};
 use crate::run;
 use borgherd_api::Reason;
@@ -136,7 +136,7 @@ impl Work<'_> {
         at: RunVolume,
     ) -> Result<VolumeStatus, Error> {
         let (labels, annotations) = expose::marks(&self.owner);
-        let marked = clean::own_volume(&self.ctx.client, &at.pv, Some(&labels), Some(&annotations), exposed.volume.as_ref());
+        let marked = expose::volume::own(&self.ctx.client, &at.pv, Some(&labels), Some(&annotations), exposed.volume.as_ref());
         marked.await.doing("setting the clone's volume to Delete")?;
         let policy = match self.policy(&volume.pvc) {
             Ok(policy) => policy,

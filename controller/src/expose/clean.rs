@@ -3,11 +3,11 @@
 //! Each step is issued once the one before is seen gone, each deletion with the UID of the object that was looked at.
 //! Invariant: the storage snapshot itself is never touched: the static content is `Retain`.
 
-use super::Exposed;
+use super::{Exposed, volume};
 use crate::context::Context;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::names::{BEING_CLONED, CONTROLLER, TEMPORARY};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -31,14 +31,13 @@ pub async fn step(ctx: &Context, exposed: &Exposed) -> Result<bool, kube::Error>
     }
     if let Some(claim) = claim {
         if let Some(name) = claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()) {
-            own_volume(client, name, claim.metadata.labels.as_ref(), claim.metadata.annotations.as_ref(), volume.as_ref()).await?;
+            volume::own(client, name, claim.metadata.labels.as_ref(), claim.metadata.annotations.as_ref(), volume.as_ref()).await?;
         }
         delete(&Api::namespaced(client.clone(), volumes), claim).await?;
         return Ok(false);
     }
     if let Some(volume) = volume {
-        // Released: with `Delete` the provisioner removes it; it may have been `Retain` for a handover that failed.
-        own_volume(client, &volume.name_any(), volume.metadata.labels.as_ref(), volume.metadata.annotations.as_ref(), Some(volume)).await?;
+        volume::dispose(ctx, volume).await?;
         return Ok(false);
     }
     if let Some(snapshot) = snapshot {
@@ -71,24 +70,6 @@ async fn release(ctx: &Context, snapshots: &Api<VolumeSnapshot>, snapshot: &Arc<
     gone_is_fine(snapshots.patch(&snapshot.name_any(), &params, &Patch::Merge(patch)).await.map(|_| ()))
 }
 
-/// Marks a clone's volume as ours and sets it to `Delete`, whatever its class says: a clone's storage must not stay.
-pub async fn own_volume(
-    client: &kube::Client,
-    name: &str,
-    labels: Option<&std::collections::BTreeMap<String, String>>,
-    annotations: Option<&std::collections::BTreeMap<String, String>>,
-    seen: Option<&Arc<PersistentVolume>>,
-) -> Result<(), kube::Error> {
-    let is_ours = |v: &Arc<PersistentVolume>| v.spec.as_ref().and_then(|s| s.persistent_volume_reclaim_policy.as_deref()) == Some("Delete");
-    if seen.is_some_and(is_ours) {
-        return Ok(());
-    }
-    let patch = json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": {"persistentVolumeReclaimPolicy": "Delete"}});
-    let api: Api<PersistentVolume> = Api::all(client.clone());
-    let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
-    gone_is_fine(api.patch(name, &params, &Patch::Merge(patch)).await.map(|_| ()))
-}
-
 /// Deletes an object that carries our label, with its UID as precondition; one that is being deleted or gone is left alone.
 pub async fn delete<K>(api: &Api<K>, object: &Arc<K>) -> Result<(), kube::Error>
 where
@@ -102,7 +83,7 @@ where
     gone_is_fine(api.delete(&object.name_any(), &params).await.map(|_| ()))
 }
 
-fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+pub(super) fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
     match result {
         Err(kube::Error::Api(status)) if status.code == 404 || (status.code == 409 && status.reason == "Conflict") => Ok(()),
         other => other,

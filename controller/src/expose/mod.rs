@@ -7,6 +7,7 @@
 pub mod clean;
 pub mod leak;
 pub mod objects;
+pub mod volume;
 
 use crate::config::Config;
 use crate::context::Context;

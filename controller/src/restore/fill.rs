@@ -4,7 +4,7 @@ use super::apply::Work;
 use super::handover::{self, Handed, Handover};
 use crate::admission::{Answer, Request, Turn};
 use crate::error::{Doing, Error};
-use crate::expose::{self, Exposed, clean, objects};
+use crate::expose::{self, Exposed, objects};
 use crate::repository::{Chosen, Unusable};
 use crate::run;
 use borgherd_api::Reason;
@@ -99,7 +99,7 @@ impl Work<'_> {
             return Err(Error::Missing("what to restore".into()));
         };
         let (labels, annotations) = expose::marks(&self.owner);
-        let marked = clean::own_volume(&self.ctx.client, &at.pv, Some(&labels), Some(&annotations), exposed.volume.as_ref());
+        let marked = expose::volume::own(&self.ctx.client, &at.pv, Some(&labels), Some(&annotations), exposed.volume.as_ref());
         marked.await.doing("marking the volume to restore into")?;
         let name = names::run(&self.name(), status.attempt);
         let volume = at.pv.clone();
@@ -122,9 +122,15 @@ impl Work<'_> {
         let volume = status.volume.clone().unwrap_or_default();
         let owner = format!("Restore/{}/{}", self.owner.namespace, self.owner.name);
         let target = self.target();
-        let handover = Handover { namespace: &self.owner.namespace, target: &target, volume: &volume, owner: &owner };
+        let made_as = self.name();
+        let namespace = &self.owner.namespace;
+        let handover = Handover { namespace, target: &target, volume: &volume, made_as: &made_as, owner: &owner };
         match handover::step(self.ctx, handover, exposed).await? {
             Handed::Waiting => Ok(self.slow_handover(status)),
+            Handed::Refused(said) => {
+                let message = format!("everything is restored, but the target PVC is refused; tried again until it is not: {said}");
+                Ok(RestoreStatus { reason: Some(Reason::TargetRefused), message: Some(message), ..status.clone() })
+            }
             Handed::Done => Ok(self.ended(status, RestorePhase::Succeeded)),
             Handed::Failed(unusable) => Ok(self.refused(status, unusable)),
         }
@@ -174,7 +180,7 @@ impl Work<'_> {
                 }
             }
             Err(kube::Error::Api(answer)) if answer.code == 422 || answer.code == 403 => {
-                return Ok(self.failed(status, Reason::Invalid, format!("the target PVC was refused: {}", answer.message)));
+                return Ok(self.failed(status, Reason::TargetRefused, format!("the target PVC was refused: {}", answer.message)));
             }
             Err(error) => return Err(error).doing("creating the target PVC"),
         }

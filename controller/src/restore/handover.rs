@@ -2,16 +2,17 @@
 //!
 //! `Retain` → holder and claim gone → `claimRef` to the target → target PVC with `volumeName` → Bound → reclaim policy as the class
 //! says. Driven by live reads: it happens once, and each step may be repeated. So a PVC that the application sees is always whole.
+//! Whatever ends a handover early (the Restore is deleted, or its namespace): `expose::volume` decides what becomes of the volume.
 
 use crate::context::Context;
 use crate::error::{Doing, Error};
+use crate::expose::volume::{self, Holds};
 use crate::expose::{Exposed, clean};
 use crate::repository::Unusable;
 use borgherd_api::Reason;
 use borgherd_api::crd::RestoreTarget;
-use borgherd_api::names::{CONTROLLER, OWNER, OWNER_UID, TEMPORARY};
+use borgherd_api::names::{CONTROLLER, OWNER};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -21,6 +22,8 @@ use serde_json::json;
 pub enum Handed {
     /// Something has to happen first; its watch, or a short wait, brings us back.
     Waiting,
+    /// The target PVC may not be made now; what the API server says.
+    Refused(String),
     /// The target PVC is bound to the volume.
     Done,
     /// It cannot be.
@@ -36,48 +39,78 @@ pub struct Handover<'a> {
     pub target: &'a RestoreTarget,
     /// Name of the PersistentVolume.
     pub volume: &'a str,
+    /// Name of the claim that it was made by.
+    pub made_as: &'a str,
     /// `Restore/<namespace>/<name>`, written on the target.
     pub owner: &'a str,
 }
 
 /// Carries out the next step.
 pub async fn step(ctx: &Context, handover: Handover<'_>, exposed: &Exposed) -> Result<Handed, Error> {
-    let Handover { namespace, target, volume: name, owner } = handover;
+    let Handover { namespace, target, volume: name, made_as, owner } = handover;
     let volumes: Api<PersistentVolume> = Api::all(ctx.client.clone());
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
     let Some(volume) = volumes.get_opt(name).await.doing("reading the restored volume")? else {
         let message = format!("PersistentVolume {name} is gone; the restored data with it");
         return Ok(Handed::Failed(Unusable { reason: Reason::FilesNotRestored, message }));
     };
+    let spec = volume.spec.clone().unwrap_or_default();
+    let claim_ref = spec.claim_ref.clone().unwrap_or_default();
     let existing = claims.get_opt(&target.pvc).await.doing("reading the target PVC")?;
+    if existing.as_ref().is_some_and(|c| claim_ref.uid.is_some() && claim_ref.uid == c.uid() && is_bound(c)) {
+        volume::give(&ctx.client, &volume).await.doing("handing the restored volume over")?;
+        return Ok(Handed::Done);
+    }
     if existing.as_ref().is_some_and(|c| c.annotations().get(OWNER).map(String::as_str) != Some(owner)) {
+        if volume::holds(&volume, &ctx.config.volumes_namespace) == Holds::Nobody {
+            volume::take_back(ctx, &volume, made_as).await.doing("taking the restored volume back")?;
+            return Ok(Handed::Waiting);
+        }
         let message = format!("PVC {} has appeared in namespace {namespace}; choose another name", target.pvc);
         return Ok(Handed::Failed(Unusable { reason: Reason::TargetExists, message }));
     }
-    if existing.as_ref().is_some_and(|c| c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")) {
-        settle(ctx, &volumes, &volume).await?;
-        return Ok(Handed::Done);
-    }
-    let spec = volume.spec.clone().unwrap_or_default();
     if spec.persistent_volume_reclaim_policy.as_deref() != Some("Retain") {
         patch(&volumes, name, json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}})).await?;
     }
     if !let_go(ctx, exposed).await? {
         return Ok(Handed::Waiting);
     }
-    let ours = spec.claim_ref.as_ref().is_some_and(|c| c.namespace.as_deref() == Some(namespace) && c.name.as_deref() == Some(&target.pvc));
-    if !ours {
-        let claim_ref = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": target.pvc, "uid": null, "resourceVersion": null});
-        patch(&volumes, name, json!({"spec": {"claimRef": claim_ref}})).await?;
+    let ours = claim_ref.namespace.as_deref() == Some(namespace) && claim_ref.name.as_deref() == Some(&target.pvc);
+    let volume = if ours { volume } else { keep_for(&volumes, handover).await? };
+    if existing.is_some() {
+        return Ok(Handed::Waiting);
     }
-    if existing.is_none() {
-        let claim = target_claim(&volume, handover)?;
-        match claims.create(&PostParams::default(), &claim).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            other => other.map(|_| ()).doing("creating the target PVC")?,
+    Box::pin(make_target(ctx, &claims, &volume, handover)).await
+}
+
+/// Nobody but a claim of the target's name gets the volume.
+async fn keep_for(volumes: &Api<PersistentVolume>, handover: Handover<'_>) -> Result<PersistentVolume, Error> {
+    let (namespace, name) = (handover.namespace, &handover.target.pvc);
+    let claim_ref = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": name, "uid": null, "resourceVersion": null,
+    });
+    patch(volumes, handover.volume, json!({"spec": {"claimRef": claim_ref}})).await
+}
+
+async fn make_target(
+    ctx: &Context,
+    claims: &Api<PersistentVolumeClaim>,
+    volume: &PersistentVolume,
+    handover: Handover<'_>,
+) -> Result<Handed, Error> {
+    match claims.create(&PostParams::default(), &target_claim(volume, handover)?).await {
+        Err(kube::Error::Api(answer)) if answer.code == 403 || answer.code == 422 => {
+            // Kept for the name alone it would go to whatever claim of that name somebody makes.
+            volume::take_back(ctx, volume, handover.made_as).await.doing("taking the restored volume back")?;
+            Ok(Handed::Refused(answer.message))
         }
+        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(Handed::Waiting),
+        other => other.map(|_| Handed::Waiting).doing("creating the target PVC"),
     }
-    Ok(Handed::Waiting)
+}
+
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")
 }
 
 /// Run, holder and claim go; the volume stays. True when they are gone.
@@ -111,20 +144,7 @@ fn target_claim(volume: &PersistentVolume, handover: Handover<'_>) -> Result<Per
     }))
 }
 
-/// The volume is the application's now: the class's reclaim policy, and no mark of ours.
-async fn settle(ctx: &Context, volumes: &Api<PersistentVolume>, volume: &PersistentVolume) -> Result<(), Error> {
-    let class = volume.spec.as_ref().and_then(|s| s.storage_class_name.clone()).unwrap_or_default();
-    let classes: Api<StorageClass> = Api::all(ctx.client.clone());
-    let found = if class.is_empty() { None } else { classes.get_opt(&class).await.doing("reading the StorageClass")? };
-    let policy = found.map_or_else(|| "Retain".to_owned(), |c| c.reclaim_policy.unwrap_or_else(|| "Delete".into()));
-    let unmarked = json!({
-        "metadata": {"labels": {TEMPORARY: null, OWNER_UID: null}, "annotations": {OWNER: null}},
-        "spec": {"persistentVolumeReclaimPolicy": policy},
-    });
-    patch(volumes, &volume.name_any(), unmarked).await
-}
-
-async fn patch(volumes: &Api<PersistentVolume>, name: &str, patch: serde_json::Value) -> Result<(), Error> {
+async fn patch(volumes: &Api<PersistentVolume>, name: &str, patch: serde_json::Value) -> Result<PersistentVolume, Error> {
     let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
-    volumes.patch(name, &params, &Patch::Merge(patch)).await.map(|_| ()).doing("handing the restored volume over")
+    volumes.patch(name, &params, &Patch::Merge(patch)).await.doing("handing the restored volume over")
 }

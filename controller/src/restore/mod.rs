@@ -32,6 +32,8 @@ use tracing::{Instrument, info, info_span, warn};
 const RESYNC: Duration = Duration::from_mins(5);
 /// Between looks at a handover, which is driven by live reads.
 const HANDOVER_LOOK: Duration = Duration::from_millis(300);
+/// The same once its status says what it waits for: a person, mostly.
+const STUCK_LOOK: Duration = Duration::from_secs(5);
 /// Steps in one reconcile.
 const PASSES: usize = 16;
 
@@ -81,8 +83,9 @@ async fn lead(mut restore: Restore, ctx: &Context) -> Result<Option<DateTime<Utc
         }
         let next = work.apply(&status, &exposed, step.clone()).await?;
         if next == status {
-            let look = matches!(step, Step::HandOver).then(|| work.now + chrono::Duration::from_std(HANDOVER_LOOK).unwrap_or_default());
-            return Ok(look); // what was asked for takes time; its watch wakes us
+            let look = if next.reason.is_some() { STUCK_LOOK } else { HANDOVER_LOOK };
+            let handing = matches!(step, Step::HandOver).then(|| work.now + chrono::Duration::from_std(look).unwrap_or_default());
+            return Ok(handing); // what was asked for takes time; its watch wakes us
         }
         report(&work, &status, &next).await;
         restore = write(ctx, &restore, next).await?;
@@ -100,7 +103,8 @@ async fn write(ctx: &Context, restore: &Restore, status: RestoreStatus) -> Resul
 }
 
 async fn report(work: &Work<'_>, before: &RestoreStatus, after: &RestoreStatus) {
-    if before.phase == after.phase {
+    let stuck = after.phase == RestorePhase::HandingOver && after.reason.is_some() && after.reason != before.reason;
+    if before.phase == after.phase && !stuck {
         return;
     }
     info!(from = ?before.phase, to = ?after.phase, reason = ?after.reason, attempt = after.attempt, "restore");
@@ -112,7 +116,9 @@ async fn report(work: &Work<'_>, before: &RestoreStatus, after: &RestoreStatus) 
             let to = work.restore.spec.target.as_ref().map(|t| t.pvc.clone()).unwrap_or_default();
             events.normal(&about, "Restore", "Restored", &format!("PVC {to} from {from}")).await;
         }
-        RestorePhase::Cleaning | RestorePhase::Failed if before.phase != RestorePhase::Cleaning => {
+        RestorePhase::Cleaning | RestorePhase::Failed | RestorePhase::HandingOver
+            if stuck || (after.phase != RestorePhase::HandingOver && before.phase != RestorePhase::Cleaning) =>
+        {
             let reason = after.reason.map(|r| r.to_string()).unwrap_or_default();
             events.warning(&about, "Restore", &reason, after.message.as_deref().unwrap_or_default()).await;
         }

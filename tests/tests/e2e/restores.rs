@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
-use borgherd_api::crd::{Candidate, RestoreSource, RestoreTarget, SourceKind, VolumeStatus};
+use borgherd_api::crd::{Candidate, Restore, RestoreSource, RestoreTarget, SourceKind, VolumeStatus};
 use borgherd_e2e::{App, Claim, DEADLINE, Running, Seen, World, test, until};
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, ResourceQuota};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 fn source() -> RestoreSource {
@@ -172,6 +173,59 @@ fn what_cannot_be_restored_says_why_and_leaves_nothing() -> Result<()> {
         ensure!(foreign.is_empty(), "failed restores brought {foreign:?} into the namespace");
         let now = claims(w).await?;
         ensure!(now == there, "of the PVCs {there:?} there are now {now:?}");
+        Ok(())
+    })
+}
+
+/// No further PVC of the volume's own class may be made in the namespace.
+async fn no_more_claims(w: &World, class: &str) -> Result<()> {
+    let hard = json!({ format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"): "1" });
+    let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": hard}});
+    drop(w.api::<ResourceQuota>().create(&PostParams::default(), &serde_json::from_value(quota)?).await?);
+    Ok(())
+}
+
+/// A restore that is done but for its PVC: its name, and that of the volume.
+async fn refused(w: &World, target: &str) -> Result<(String, String)> {
+    let restore = w.restore(RestoreSource { from: Some(SourceKind::Archive), ..source() }, target).await?;
+    let is_refused = |r: Option<&Restore>| r.and_then(|r| r.status.as_ref()?.reason) == Some(Reason::TargetRefused);
+    let seen = until(&w.api::<Restore>(), &restore, "tells that its PVC is refused", DEADLINE, is_refused).await?;
+    let status = seen.and_then(|r| r.status).unwrap_or_default();
+    let message = status.message.unwrap_or_default();
+    ensure!(message.contains("quota"), "the message does not say what refuses it: {message}");
+    Ok((restore, status.volume.context("the Restore names no volume")?))
+}
+
+#[test]
+fn a_restore_whose_pvc_is_refused_keeps_the_volume_and_takes_it_along_when_it_ends_otherwise() -> Result<()> {
+    test("a_restore_whose_pvc_is_refused_keeps_the_volume_and_takes_it_along_when_it_ends_otherwise", async |w: &World| {
+        w.claim(Claim::new("data").size("20Mi")).await?;
+        let app = w.app(App::new("app").mount("data", "/data")).await?;
+        drop(state(w, &app, "one", true).await?);
+        let class = w.bound("data").await?.spec.and_then(|s| s.storage_class_name).context("data has no class")?;
+        no_more_claims(w, &class).await?;
+        let ((deleted, of_deleted), (taken, of_taken), (kept, of_kept)) =
+            tokio::try_join!(refused(w, "deleted"), refused(w, "taken"), refused(w, "kept"))?;
+        let volumes = w.api_all::<PersistentVolume>();
+
+        drop(w.api::<Restore>().delete(&deleted, &DeleteParams::default()).await?);
+        until(&volumes, &of_deleted, "goes with its Restore", DEADLINE, |v| v.is_none()).await?;
+
+        // another class, so that the quota lets it be
+        let own = json!({"metadata": {"name": "taken"}, "spec": {
+            "storageClassName": "", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}});
+        let own = w.api::<PersistentVolumeClaim>().create(&PostParams::default(), &serde_json::from_value(own)?).await?;
+        drop(w.restore_failed(&taken, Reason::TargetExists).await?);
+        until(&volumes, &of_taken, "goes with its failed Restore", DEADLINE, |v| v.is_none()).await?;
+        let after = w.api::<PersistentVolumeClaim>().get("taken").await?;
+        ensure!(after.uid() == own.uid() && after.spec.and_then(|s| s.volume_name).is_none(), "the person's own PVC was touched");
+
+        drop(w.api::<ResourceQuota>().delete("full", &DeleteParams::default()).await?);
+        w.restore_succeeded(&kept).await?;
+        ensure!(w.volume_of("kept").await? == of_kept, "another volume than the one that was restored");
+        let reader = w.app(App::new("reader").mount("kept", "/data")).await?;
+        let found = reader.sh("cat /data/file").await?;
+        ensure!(found == "one", "the archive holds one, the PVC {found:?}");
         Ok(())
     })
 }
