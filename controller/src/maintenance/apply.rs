@@ -13,7 +13,7 @@ use crate::backup::status;
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::repository::record::{self, Record};
-use crate::repository::{self, Chosen, Unusable};
+use crate::repository::{self, Chosen, Unusable, damage};
 use crate::run;
 use crate::world::World;
 use borgherd_api::Reason;
@@ -79,7 +79,7 @@ pub(super) async fn begin(ctx: &Context, newest: &Newest, stage: Stage, seen: &S
     };
     let accepted = Accepted::parse(seen.accepted);
     let pvc = (owner.namespace.as_str(), volume.pvc.as_str());
-    if let Some(why) = damage(pvc, &record, &accepted) {
+    if let Some(why) = unrepaired(pvc, &record, &accepted) {
         return stop(ctx, newest, why, seen.accepted).await;
     }
     if record.damage().is_some() {
@@ -132,7 +132,7 @@ fn accept((namespace, pvc): (&str, &str), token: &str) -> String {
 }
 
 /// Damage where the archives of a PVC (namespace, name) are, if a person has not said that it is repaired.
-pub(super) fn damage(pvc: (&str, &str), record: &Record, accepted: &Accepted) -> Option<(Reason, String)> {
+pub(super) fn unrepaired(pvc: (&str, &str), record: &Record, accepted: &Accepted) -> Option<(Reason, String)> {
     let (at, what) = record.damage()?;
     if accepted.repaired.is_some_and(|repaired| repaired >= at) {
         return None;
@@ -170,18 +170,6 @@ pub(super) async fn prune_options(
         in_use: in_use(ctx, pvc).await?,
         accepted: accepted.chars().take(4096).collect(),
     })
-}
-
-/// Borg has found damage: it is written down and told, and nothing is deleted at that place.
-pub(super) async fn damaged(ctx: &Context, newest: &Newest, message: &str) -> Result<(), Error> {
-    let repository = newest.volume.repository.as_deref().unwrap_or_default();
-    let now = (ctx.clock)();
-    let news = record::damaged(&records(ctx), &newest.location, repository, message, now).await.doing("recording damage")?;
-    if news {
-        ctx.touch.repositories.notify_one();
-        tell::damaged(ctx, newest, message).await;
-    }
-    Ok(())
 }
 
 /// The Repository that the archive went to, if it still leads there.
@@ -268,8 +256,9 @@ pub(super) async fn fail(
         accepted: accepted.to_owned(),
         ..Maintenance::default()
     };
-    if reason == Reason::RepositoryCorrupted {
-        damaged(ctx, newest, &message).await?;
+    if let (Reason::RepositoryCorrupted, Some(run)) = (reason, run) {
+        let pvc = (newest.owner.namespace.as_str(), newest.volume.pvc.as_str());
+        damage::found(ctx, &run.spec.repository, pvc, &message).await.doing("recording damage")?;
     }
     write(ctx, newest, news).await?;
     ctx.metrics.maintained(stage.name(), if phase == MaintenancePhase::Stopped { "Stopped" } else { "Failed" }, Some(reason));

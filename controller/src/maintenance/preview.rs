@@ -1,6 +1,6 @@
 //! What pruning would do now: the question an agent is asked, and what the controller itself knows against it.
 
-use super::apply::{self, damage, doubt, prune_options};
+use super::apply::{self, doubt, prune_options, unrepaired};
 use super::observe::{self, Said};
 use crate::context::Context;
 use crate::error::{Doing, Error};
@@ -61,7 +61,7 @@ pub async fn ask(ctx: &Context, pvc: (&str, &str), keep: Option<&str>) -> Result
         return Ok(Ok(Asked::Known(held(None, message))));
     };
     let tokens = Accepted::parse(&accepted);
-    let known = damage(pvc, &record, &tokens).or_else(|| doubt(ctx, newest.as_ref()?, &record, &tokens));
+    let known = unrepaired(pvc, &record, &tokens).or_else(|| doubt(ctx, newest.as_ref()?, &record, &tokens));
     let against = match (known, &newest) {
         _ if chosen.spec.append_only => {
             held(None, format!("Repository {} is append-only: nothing is deleted there from here", chosen.name))

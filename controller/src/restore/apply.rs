@@ -6,7 +6,7 @@ use crate::backup::decide::retry;
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::expose::{Exposed, clean};
-use crate::repository::Unusable;
+use crate::repository::{Unusable, damage};
 use borgherd_api::Reason;
 use borgherd_api::crd::{Owner, Restore, RestorePhase, RestoreStatus, RunVolume};
 use borgherd_api::names;
@@ -104,7 +104,13 @@ impl<'a> Work<'a> {
                 Ok(RestoreStatus { progress, ..self.enter(status, RestorePhase::HandingOver) })
             }
             Step::HandOver => self.hand_over(status, exposed).await,
-            Step::Fail(reason, message) => Ok(self.failed(status, reason, message)),
+            Step::Fail(reason, message) => {
+                if let (Reason::RepositoryCorrupted, Some(run)) = (reason, &exposed.run) {
+                    let pvc = (self.owner.namespace.as_str(), self.pvc());
+                    damage::found(self.ctx, &run.spec.repository, pvc, &message).await.doing("recording damage")?;
+                }
+                Ok(self.failed(status, reason, message))
+            }
             Step::Clean => {
                 clean::step(self.ctx, exposed).await.doing("cleaning up")?;
                 Ok(status.clone())
