@@ -71,7 +71,7 @@ pub(crate) enum Action {
     List(List),
     /// Restore a snapshot or an archive of a PVC into a new PVC of the same namespace
     Restore(Restore),
-    /// See which snapshots stay and which go
+    /// See which snapshots and archives stay and which go
     Retention(Retention),
     /// Accept what keeps archives of a PVC from being pruned, by the token that the Event gives
     Accept(Accept),
@@ -203,7 +203,7 @@ pub(crate) struct Retention {
 /// What to do about retention.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Retain {
-    /// Show for each snapshot what becomes of it and why; nothing is changed
+    /// Show for each snapshot, and with --archives for each archive, what becomes of it and why; nothing is changed
     Preview(Preview),
 }
 
@@ -211,9 +211,13 @@ pub(crate) enum Retain {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 The verdicts are those that the controller would carry out now; that more than retention.maxDeletions over the cluster wait is not
-seen here. FATE: keep; marked (not deleted before a day has passed); held (its time has come, but a person has to allow the sweep);
-sweep (deleted at the next look).
--o json|yaml: {\"items\": [{namespace, pvc, snapshot, cut, fate, why}]}, by PVC, the oldest first.")]
+seen here. FATE: keep; marked (not deleted before a day has passed); held (its time has come, but a person has to allow it, or
+something keeps all of them); sweep (deleted at the next look).
+--archives asks each PVC's repository by a Restore object with `preview: true`, which is deleted afterwards: an agent lists the
+archives and judges them as pruning does. Without PVCs those that have archive-keep; with --archive-keep all. FATE of an archive: keep;
+prune (deleted after the next archive); held.
+-o json|yaml: {\"items\": [{namespace, pvc, snapshot, archive, cut, fate, why}], \"held\": [{namespace, pvc, reason, message}]}, by PVC,
+the oldest first; held says for which PVCs no archive is pruned at all.")]
 pub(crate) struct Preview {
     /// The PVCs, which need not exist any more; none: all of the namespace
     #[arg(value_name = "PVC", value_parser = name)]
@@ -224,6 +228,15 @@ pub(crate) struct Preview {
     /// Try another policy, such as last=1,hourly=24,daily=7 [default: the one in force]
     #[arg(long, value_name = "POLICY", value_parser = Keep::parse)]
     pub(crate) keep: Option<Keep>,
+    /// The archives, too
+    #[arg(long)]
+    pub(crate) archives: bool,
+    /// Try another policy on the archives, and show them [default: archive-keep as in force]
+    #[arg(long, value_name = "POLICY", value_parser = Keep::parse)]
+    pub(crate) archive_keep: Option<Keep>,
+    /// How long to wait for Borgherd's answer about the archives of one PVC
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "60s")]
+    pub(crate) timeout: Duration,
 }
 
 /// Arguments of `accept`.
@@ -366,6 +379,7 @@ mod tests {
             ("borgherd backup data --keep-days 0", "--keep-days"),
             ("borgherd retention preview --keep daily=0", "would keep nothing"),
             ("borgherd retention preview data -A", "--all-namespaces"),
+            ("borgherd retention preview --archive-keep last=0", "would keep nothing"),
             ("borgherd rebind", "<CONTENT>"),
             ("borgherd rebind --list content-1", "[CONTENT]"),
             ("borgherd rebind --list -n shop", "--namespace"),

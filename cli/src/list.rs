@@ -79,12 +79,14 @@ fn preview(namespace: &str, args: &args::List) -> Restore {
             source: RestoreSource { pvc: args.pvc.clone(), from, repository: args.repository.clone(), ..RestoreSource::default() },
             target: None,
             preview: true,
+            retention: None,
         },
         status: None,
     }
 }
 
-async fn answer(session: &Session, preview: &Restore, limit: Duration) -> Result<RestoreStatus, Failure> {
+/// What Borgherd says of a Restore that is only a preview.
+pub(crate) async fn answer(session: &Session, preview: &Restore, limit: Duration) -> Result<RestoreStatus, Failure> {
     let is_answered = |r: &Restore| r.status.as_ref().is_some_and(|s| s.phase.is_final());
     match follow::until(session, preview, Some(limit), |_| (), is_answered).await? {
         End::Reached(answered) => Ok(answered.status.unwrap_or_default()),
@@ -102,12 +104,11 @@ fn no_answer(session: &Session, limit: Duration) -> Failure {
     ))
 }
 
-async fn clean_up(session: &Session, preview: &Restore) {
-    let name = preview.name_any();
-    if let Err(failure) = session.delete::<Restore>(&session.namespace, &name).await {
-        session
-            .screen
-            .warn(&format!("{failure}; it can be deleted with `kubectl -n {} delete restores.borgherd.dev {name}`", session.namespace));
+/// Deletes a preview.
+pub(crate) async fn clean_up(session: &Session, preview: &Restore) {
+    let (namespace, name) = (preview.namespace().unwrap_or_default(), preview.name_any());
+    if let Err(failure) = session.delete::<Restore>(&namespace, &name).await {
+        session.screen.warn(&format!("{failure}; it can be deleted with `kubectl -n {namespace} delete restores.borgherd.dev {name}`"));
     }
 }
 

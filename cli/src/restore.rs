@@ -99,6 +99,7 @@ fn order(namespace: &str, args: &args::Restore, at: Option<DateTime<Utc>>) -> Re
             },
             target: Some(RestoreTarget { pvc: args.to.clone(), storage_class: args.storage_class.clone(), size: args.size.clone() }),
             preview: false,
+            retention: None,
         },
         status: None,
     }

@@ -1,4 +1,6 @@
-//! `retention preview [PVC…]`: what becomes of each snapshot and why, by the code that the controller carries out.
+//! `retention preview [PVC…]`: what becomes of each snapshot and archive and why, by the code that carries it out.
+
+mod archives;
 
 use crate::args;
 use crate::errors::Failure;
@@ -6,6 +8,7 @@ use crate::instant::Here;
 use crate::output::{self, Cell, Tone};
 use crate::policy::{self, Inherited};
 use crate::session::Session;
+use archives::Held;
 use borgherd_api::crd::Restore;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::names::ACKNOWLEDGE;
@@ -19,14 +22,16 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 struct Report {
     items: Vec<Item>,
+    held: Vec<Held>,
 }
 
-/// One snapshot.
+/// One snapshot or archive.
 #[derive(Debug, Serialize)]
 struct Item {
     namespace: String,
     pvc: String,
-    snapshot: String,
+    snapshot: Option<String>,
+    archive: Option<String>,
     cut: Option<DateTime<Utc>>,
     fate: &'static str,
     why: String,
@@ -42,8 +47,16 @@ struct Seen {
 /// Runs `retention preview`.
 pub(crate) async fn run(session: &Session, args: &args::Preview) -> Result<(), Failure> {
     let seen = Box::pin(observe(session, args)).await?;
-    let report = Report { items: judge(&seen, args.keep, session.now()) };
-    session.screen.show(&report, || render(&report.items, session, args))
+    let mut report = Report { items: judge(&seen, args.keep, session.now()), held: Vec::new() };
+    let mut failed = None;
+    if args.archives || args.archive_keep.is_some() {
+        let found = archives::judge(session, args, &archives::wanted(&seen, session, args)).await?;
+        report.items.extend(found.items);
+        (report.held, failed) = (found.held, found.failed);
+    }
+    session.screen.show(&report, || render(&report, session, args))?;
+    // What was found stands on stdout; that it is not all of it must not be missed.
+    failed.map_or(Ok(()), Err)
 }
 
 async fn observe(session: &Session, args: &args::Preview) -> Result<Seen, Failure> {
@@ -87,7 +100,8 @@ fn item(verdict: &Verdict<'_>) -> Item {
     Item {
         namespace: snapshot.namespace.clone(),
         pvc: snapshot.pvc.clone(),
-        snapshot: snapshot.name.clone(),
+        snapshot: Some(snapshot.name.clone()),
+        archive: None,
         cut: snapshot.cut,
         fate: match verdict.fate {
             Fate::Keep => "keep",
@@ -99,11 +113,31 @@ fn item(verdict: &Verdict<'_>) -> Item {
     }
 }
 
-fn render(items: &[Item], session: &Session, args: &args::Preview) -> String {
-    if items.is_empty() {
-        return "no snapshot that retention looks at: they have the labels borgherd.dev/pvc and borgherd.dev/retain\n".to_owned();
+fn render(report: &Report, session: &Session, args: &args::Preview) -> String {
+    let (archives, snapshots): (Vec<&Item>, Vec<&Item>) = report.items.iter().partition(|item| item.archive.is_some());
+    let mut text = table("SNAPSHOT", &snapshots, session, args);
+    if snapshots.is_empty() {
+        text.push_str("no snapshot that retention looks at: they have the labels borgherd.dev/pvc and borgherd.dev/retain\n");
     }
-    let mut headings = vec!["PVC", "SNAPSHOT", "CUT", "FATE", "WHY"];
+    if !archives.is_empty() {
+        text.push('\n');
+        text.push_str(&table("ARCHIVE", &archives, session, args));
+    }
+    if !report.held.is_empty() {
+        text.push('\n');
+    }
+    for held in &report.held {
+        text.push_str(&output::printable(&held.to_string()));
+        text.push('\n');
+    }
+    text
+}
+
+fn table(what: &str, items: &[&Item], session: &Session, args: &args::Preview) -> String {
+    if items.is_empty() {
+        return String::new();
+    }
+    let mut headings = vec!["PVC", what, "CUT", "FATE", "WHY"];
     if args.all_namespaces {
         headings.insert(0, "NAMESPACE");
     }
@@ -114,13 +148,13 @@ fn render(items: &[Item], session: &Session, args: &args::Preview) -> String {
 
 fn row(item: &Item, here: Here, namespace: bool) -> Vec<Cell> {
     let tone = match item.fate {
-        "sweep" => Tone::Bad,
+        "sweep" | "prune" => Tone::Bad,
         "held" | "marked" => Tone::Warn,
         _ => Tone::Good,
     };
     let mut cells: Vec<Cell> = vec![
         item.pvc.clone().into(),
-        item.snapshot.clone().into(),
+        item.snapshot.clone().or_else(|| item.archive.clone()).unwrap_or_default().into(),
         item.cut.map(|cut| here.local(cut)).unwrap_or_default().into(),
         Cell::new(item.fate, tone),
         item.why.clone().into(),
@@ -184,7 +218,9 @@ mod tests {
     async fn preview(keep: Option<&str>, pvcs: &[&str]) -> String {
         let server = server();
         let pvcs = pvcs.iter().map(|&pvc| pvc.to_owned()).collect();
-        let args = args::Preview { pvcs, all_namespaces: false, keep: keep.map(|keep| Keep::parse(keep).unwrap()) };
+        let keep = keep.map(|keep| Keep::parse(keep).unwrap());
+        let (archives, archive_keep, timeout) = (false, None, std::time::Duration::from_secs(1));
+        let args = args::Preview { pvcs, all_namespaces: false, keep, archives, archive_keep, timeout };
         run(&server.session, &args).await.unwrap();
         assert!(server.asked().iter().all(|asked| asked.starts_with("GET ")), "{:?}", server.asked());
         out()

@@ -34,7 +34,7 @@ pub struct Touch {
     pub repositories: Arc<Notify>,
     /// Whoever keeps archives in order.
     pub maintenance: Arc<Notify>,
-    /// Whoever hears what runs say of their Repositories.
+    /// Whoever hears what runs say of their Repositories, and when these change.
     pub runs: Arc<Notify>,
 }
 
@@ -45,7 +45,8 @@ impl Touch {
         if matches!(&*<K as Lookup>::kind(&()), "Repository" | "ConfigMap") {
             self.repositories.notify_one();
         }
-        if <K as Lookup>::kind(&()) == "BorgRun" {
+        // a changed spec may be what a parked Repository was missing
+        if matches!(&*<K as Lookup>::kind(&()), "BorgRun" | "Repository") {
             self.runs.notify_one();
         }
         let Some(owner) = object.annotations().get(OWNER) else { return };

@@ -94,7 +94,7 @@ impl World {
 
     /// The same with everything given; without target: a preview.
     pub async fn restore_as(&self, source: RestoreSource, target: Option<RestoreTarget>) -> Result<String> {
-        let spec = RestoreSpec { source, preview: target.is_none(), target };
+        let spec = RestoreSpec { source, preview: target.is_none(), target, retention: None };
         self.create_named(&Restore { metadata: generated("restore-"), spec, status: None }).await
     }
 

@@ -1,5 +1,6 @@
 //! What one test sees of the cluster: its own namespace, Borgherd's, and handles to everything else.
 
+use crate::leak;
 use crate::node::Cluster;
 use crate::release::Release;
 use crate::settings::Settings;
@@ -42,6 +43,19 @@ impl World {
         let world = Self { client, namespace, image, test: test.to_owned(), settings };
         world.create_namespace().await?;
         Ok(world)
+    }
+
+    /// A second namespace of the test's own; [`World::leave`] takes it away.
+    pub async fn second(&self) -> Result<Self> {
+        let second = Self { namespace: namespace_name(&format!("{}_second", self.test)), ..self.clone() };
+        second.create_namespace().await?;
+        Ok(second)
+    }
+
+    /// Looks for what should not be left of a second namespace, and deletes it.
+    pub async fn leave(self) -> Result<()> {
+        leak::none(&self).await?;
+        leak::remove(&self).await
     }
 
     /// New pods of all workloads start on `node` only, until [`World::open_all_nodes`]. Only in a test that runs alone.

@@ -216,7 +216,7 @@ mod tests {
             init(&repository),
             extract(&repository, name),
             extract_top(&repository, name),
-            list(&repository, "shop_db_", &ListOptions { last: Some(5) }),
+            list(&repository, "shop_db_", &ListOptions { last: Some(5), judge: None }),
             info(&repository, name),
             rename(&repository, name, &aside(name, fixture::ID)),
             list_all(&repository, "shop_db_"),

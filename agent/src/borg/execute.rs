@@ -104,6 +104,7 @@ impl Execution<'_> {
         match &job.spec.operation {
             Operation::Archive(options) => self.archive(options).await,
             Operation::Restore(options) => self.restore(options).await,
+            Operation::List(ListOptions { judge: Some(options), last: _ }) => self.judge(options).await,
             Operation::List(options) => self.list(options).await,
             Operation::Prune(options) => self.prune(options).await,
             Operation::Compact(options) => self.compact(options).await,

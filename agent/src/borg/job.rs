@@ -1,7 +1,7 @@
 //! What a run of borg is given, and what it reports.
 
 use borgherd_api::Reason;
-use borgherd_api::crd::{ArchiveResult, BorgRunSpec, BorgRunStatus, CheckResult, FoundArchive, Progress, PruneResult, RunPhase};
+use borgherd_api::crd::{ArchiveResult, BorgRunSpec, BorgRunStatus, CheckResult, FoundArchive, Judged, Progress, PruneResult, RunPhase};
 use chrono::{DateTime, Utc};
 use std::path::Path;
 use std::time::Duration;
@@ -77,6 +77,8 @@ pub struct Report {
     pub repository_id: Option<String>,
     /// Of a list operation, oldest first.
     pub archives: Vec<FoundArchive>,
+    /// Of a list operation that was to judge.
+    pub judged: Option<Judged>,
     /// Of a prune operation that was carried out.
     pub prune: Option<PruneResult>,
     /// Of a check that found no damage.
@@ -93,13 +95,14 @@ impl Report {
     /// Puts the report into the status of its run; whose run it is and its times are the caller's.
     pub fn write_into(self, status: &mut BorgRunStatus) {
         // Whole, so that a new field is not forgotten.
-        let Self { phase, reason, message, archive, repository_id, archives, prune, check, log, borg_seconds, progress } = self;
+        let Self { phase, reason, message, archive, repository_id, archives, judged, prune, check, log, borg_seconds, progress } = self;
         status.phase = phase;
         status.reason = reason;
         status.message = message;
         status.archive = archive;
         status.repository_id = repository_id;
         status.archives = archives;
+        status.judged = judged;
         status.prune = prune;
         status.check = check;
         status.log = log;

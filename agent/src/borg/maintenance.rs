@@ -12,8 +12,7 @@ use super::outcome::{self, Failure, Outcome, Work};
 use borgherd_api::Reason;
 use borgherd_api::crd::{CheckOptions, CheckResult, CompactOptions, ListOptions, PruneOptions, PruneResult, RunPhase};
 use borgherd_api::names;
-use borgherd_api::policy::Keep;
-use borgherd_api::retention::{Accepted, Archive, ArchivePlan, ArchiveRule, Stop, foreign_token, plan_archives, prune_token};
+use borgherd_api::retention::{Archive, ArchivePlan, Stop, foreign_token, prune_token};
 use chrono::TimeDelta;
 
 /// Archives that one call deletes: what is done is done when a later call fails, and a command line has bounds.
@@ -25,18 +24,10 @@ const CHECKED: &str = "finished segment check at segment";
 impl Execution<'_> {
     /// Deletes what no tier of the subject's policy holds.
     pub(super) async fn prune(&mut self, options: &PruneOptions) -> Result<RunPhase, Failure> {
-        let PruneOptions { keep, cluster_uid, incomplete, in_use, accepted } = options;
-        let invalid = |detail: String| outcome::failure(Reason::Invalid, &self.target, &detail);
-        let keep = Keep::parse(keep).map_err(|error| invalid(format!("archive-keep '{keep}' {error}")))?;
-        let zone = &self.job.spec.time_zone;
-        let zone = zone.parse().map_err(|_| invalid(format!("'{zone}' is no IANA time zone")))?;
+        let rule = self.rule(options)?;
         self.expects_an_id()?;
         let archives = self.all_archives().await?;
-        let (incomplete, in_use) = (incomplete.iter().copied().collect(), in_use.iter().cloned().collect());
-        let accepted = Accepted::parse(accepted);
-        let rule = ArchiveRule { keep, zone, cluster: cluster_uid, incomplete: &incomplete, in_use: &in_use, accepted: &accepted };
-        let subject = &self.job.spec.subject;
-        let plan = plan_archives(&subject.namespace, &subject.pvc, &archives, &rule);
+        let plan = rule.plan(&self.job.spec.subject, &archives);
         if let Some(stop) = &plan.stop {
             return Err(self.stopped(stop));
         }
@@ -125,13 +116,13 @@ impl Execution<'_> {
     async fn meet(&mut self) -> Result<(), Failure> {
         let subject = &self.job.spec.subject;
         let prefix = names::archive_prefix(&subject.namespace, &subject.pvc);
-        let newest = argv::list(&self.job.spec.repository, &prefix, &ListOptions { last: Some(1) });
+        let newest = argv::list(&self.job.spec.repository, &prefix, &ListOptions { last: Some(1), judge: None });
         let answer: Archives = self.ask(&self.call(Access::Repository, newest)).await?;
         self.admit(&answer.repository.id)
     }
 
     /// Everything whose name begins as the subject's archives do.
-    async fn all_archives(&mut self) -> Result<Vec<Archive>, Failure> {
+    pub(super) async fn all_archives(&mut self) -> Result<Vec<Archive>, Failure> {
         let subject = &self.job.spec.subject;
         let prefix = names::archive_prefix(&subject.namespace, &subject.pvc);
         let call = self.call(Access::Repository, argv::list_all(&self.job.spec.repository, &prefix));
@@ -158,7 +149,7 @@ impl Execution<'_> {
     }
 
     /// Nothing is deleted; what a person can do about it.
-    fn stopped(&self, stop: &Stop) -> Failure {
+    pub(super) fn stopped(&self, stop: &Stop) -> Failure {
         let (reason, detail) = match stop {
             Stop::Foreign(uids) => {
                 let tokens: Vec<String> = uids.iter().map(|uid| foreign_token(uid)).collect();

@@ -12,6 +12,7 @@ mod execute;
 #[cfg(test)]
 mod fixture;
 mod job;
+mod judge;
 mod launch;
 mod line;
 mod lock;

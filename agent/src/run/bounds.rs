@@ -34,6 +34,7 @@ pub(super) fn essence(status: &BorgRunStatus, refusal: &str) -> BorgRunStatus {
     BorgRunStatus {
         message: Some(format!("{message} (The whole report was refused: {refusal})").trim_start().to_owned()),
         archives: Vec::new(),
+        judged: None,
         log: Vec::new(),
         ..status.clone()
     }

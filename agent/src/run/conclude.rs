@@ -55,10 +55,11 @@ pub(super) async fn conclude(ctx: &Context, mut account: Account, mut status: Bo
     push(ctx, &spec, &status).await;
 }
 
-/// What matters of a status that was refused. A list without its archives would look like an empty repository, so it is a failure.
+/// What matters of a status that was refused. A list without its archives would look like an empty repository, so it is a failure, and so are
+/// verdicts that are missing.
 fn reduced(status: &BorgRunStatus, refusal: &str) -> BorgRunStatus {
     let mut essence = bounds::essence(status, refusal);
-    if !status.archives.is_empty() {
+    if !status.archives.is_empty() || status.judged.is_some() {
         essence.phase = RunPhase::Failed;
         essence.reason = Some(Reason::BorgFailed);
     }

@@ -166,6 +166,40 @@ async fn rests_of_dead_runs_go_and_what_lacks_files_evicts_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_shown_is_what_is_done() {
+    let mut world = World::new();
+    for cut in ["2026-11-01T10:00:00Z", "2026-11-01T20:00:00Z", "2026-11-02T10:00:00Z", "2026-11-03T10:00:00Z"] {
+        archive_at(&mut world, "db", cut).await;
+    }
+    let folder = world.repository_folder().display().to_string();
+    for other in ["shop_db_2026-11-02T10-00-00Z.checkpoint", "shop_db_by-hand", "shop_db2_2026-11-01T10-00-00Z"] {
+        world.tool(&["create", &format!("{folder}::{other}"), "."]);
+    }
+    world.know_the_repository();
+    let mut options = PruneOptions { keep: "daily=2".into(), cluster_uid: "another".into(), ..PruneOptions::default() };
+    let all = world.archives();
+    let judged = world.judge(&options).await;
+    succeeded(&judged);
+    assert!(judged.archives.is_empty() && judged.prune.is_none(), "{judged:?}");
+    let held = judged.judged.unwrap();
+    assert_eq!(held.reason, Some(Reason::ForeignArchives));
+    assert!(held.message.unwrap().contains("borgherd accept -n shop db foreign:cluster"));
+    options.cluster_uid = "cluster".into();
+    let judged = world.judge(&options).await.judged.unwrap();
+    assert_eq!((judged.reason, &judged.message, judged.left_out), (None, &None, 0));
+    assert_eq!(world.archives(), all, "nothing is deleted");
+    let why = |name: &str| judged.archives.iter().find(|v| v.name.ends_with(name)).map(|v| (v.goes, v.why.as_str()));
+    assert_eq!(why("11-03T10-00-00Z"), Some((false, "daily")));
+    assert_eq!(why("11-01T20-00-00Z"), Some((true, "no tier holds it")));
+    assert_eq!(why("by-hand"), Some((false, "it is not Borgherd's")));
+    assert_eq!(why(".checkpoint"), Some((true, "a run that died has left it")));
+    let stays: Vec<&String> = judged.archives.iter().filter(|v| !v.goes).map(|v| &v.name).collect();
+    succeeded(&world.prune_with(&options).await);
+    let left: BTreeSet<String> = world.archives().into_iter().collect();
+    assert_eq!(left.iter().filter(|name| name.starts_with("shop_db_")).collect::<Vec<_>>(), stays);
+}
+
+#[tokio::test]
 async fn nothing_is_deleted_where_it_is_not_certain_that_it_should_be() {
     let mut world = World::new();
     for day in 1..=6 {

@@ -236,6 +236,11 @@ impl World {
         self.prune_with(&PruneOptions { keep: keep.to_owned(), cluster_uid: "cluster".to_owned(), ..PruneOptions::default() }).await
     }
 
+    /// What [`Self::prune_with`] would do.
+    pub(crate) async fn judge(&self, options: &PruneOptions) -> Report {
+        self.begin().finish(self, Operation::List(ListOptions { judge: Some(options.clone()), last: None })).await
+    }
+
     pub(crate) async fn prune_with(&self, options: &PruneOptions) -> Report {
         self.begin().finish(self, Operation::Prune(options.clone())).await
     }

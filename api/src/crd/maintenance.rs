@@ -29,6 +29,43 @@ pub struct PruneOptions {
     pub accepted: String,
 }
 
+/// What pruning would do with an archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveVerdict {
+    /// Its name.
+    #[schemars(length(max = 600))]
+    pub name: String,
+    /// The cut, from its name; absent: it is no whole archive of Borgherd's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<DateTime<Utc>>,
+    /// It would be deleted, if nothing keeps all of them.
+    pub goes: bool,
+    /// Why it would stay or go.
+    #[schemars(length(max = 256))]
+    pub why: String,
+}
+
+/// What pruning would do now with the archives of a PVC, by the code that carries it out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Judged {
+    /// Of everything whose name begins as those of the PVC do, in the order of their names; of more than 2000 the last ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2000))]
+    pub archives: Vec<ArchiveVerdict>,
+    /// So many are left out here.
+    #[serde(default)]
+    pub left_out: u32,
+    /// Why nothing would be deleted, where there is a word for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Why nothing would be deleted, in a sentence; absent: nothing is against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub message: Option<String>,
+}
+
 /// For `borg compact`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

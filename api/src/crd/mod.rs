@@ -12,10 +12,14 @@ mod run;
 pub mod snapshot;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus, Durations, Outcome, Trigger, VolumePhase, VolumeStatus};
-pub use maintenance::{CheckOptions, CheckResult, CompactOptions, Maintenance, MaintenancePhase, PruneOptions, PruneResult};
+pub use maintenance::{
+    ArchiveVerdict, CheckOptions, CheckResult, CompactOptions, Judged, Maintenance, MaintenancePhase, PruneOptions, PruneResult,
+};
 pub use quiesce::{ActionResult, ActionStatus, HookStatus, QuiescePhase, QuiesceStatus, Release, Scaling, StepKind, Workload};
 pub use repository::{Check, Encryption, Repository, RepositorySpec, RepositoryStatus};
-pub use restore::{Candidate, Restore, RestorePhase, RestoreSource, RestoreSpec, RestoreStatus, RestoreTarget, SourceKind};
+pub use restore::{
+    Candidate, Restore, RestorePhase, RestoreSource, RestoreSpec, RestoreStatus, RestoreTarget, RetentionQuestion, SourceKind,
+};
 pub use run::{
     AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, ListOptions, Operation, Owner, Progress,
     RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,

@@ -1,5 +1,6 @@
 //! `Restore`: one archive or snapshot of a PVC into a new PVC of the same namespace, or only a look at what there is.
 
+use super::maintenance::Judged;
 use super::run::Progress;
 use crate::Reason;
 use chrono::{DateTime, Utc};
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.target) != (has(self.preview) && self.preview)").message("give either target or preview: true"))]
+#[x_kube(validation = Rule::new("!has(self.retention) || (has(self.preview) && self.preview)").message("retention goes with preview: true"))]
 pub struct RestoreSpec {
     /// What to restore.
     pub source: RestoreSource,
@@ -37,6 +39,19 @@ pub struct RestoreSpec {
     /// Restore nothing: `status.candidates` says which snapshots and archives there are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub preview: bool,
+    /// With `preview`, in place of the candidates: `status.judged` says what pruning would do with the archives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionQuestion>,
+}
+
+/// By what the archives are judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionQuestion {
+    /// How many would stay, as in the annotation `archive-keep`; absent: what is in force for the PVC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub archive_keep: Option<String>,
 }
 
 /// Which archive or snapshot. Without `name` and `at`: the latest.
@@ -160,13 +175,16 @@ pub struct RestoreStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
-    /// What was chosen; once made, never changed.
+    /// What was chosen; changed only when that archive was pruned before it could be read, and it was not asked for by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Candidate>,
     /// With `preview`: everything that could be restored, newest first, at most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub candidates: Vec<Candidate>,
+    /// With `preview` and `retention`: what pruning would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Judged>,
     /// When it entered `phase`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,

@@ -1,6 +1,6 @@
 //! `BorgRun`: one Borg operation on one node. Internal: the controller writes it whole, the agent of its node executes it.
 
-use super::maintenance::{CheckOptions, CheckResult, CompactOptions, PruneOptions, PruneResult};
+use super::maintenance::{CheckOptions, CheckResult, CompactOptions, Judged, PruneOptions, PruneResult};
 use super::repository::Encryption;
 use crate::Reason;
 use chrono::{DateTime, Utc};
@@ -231,6 +231,9 @@ pub struct ListOptions {
     /// Only the newest so many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<u32>,
+    /// In place of the list: what pruning by this would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<PruneOptions>,
 }
 
 /// Where a run stands.
@@ -306,6 +309,9 @@ pub struct BorgRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5000))]
     pub archives: Vec<FoundArchive>,
+    /// Of a list operation that was to judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Judged>,
     /// Of a prune operation that was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<PruneResult>,

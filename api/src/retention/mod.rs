@@ -17,6 +17,7 @@ mod plan;
 mod prefix;
 mod rule;
 mod snapshot;
+mod told;
 mod verdict;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use plan::plan;
 pub use prefix::Prefix;
 pub use rule::{Rule, Said};
 pub use snapshot::{Change, Field, Restored, Retain, Snapshot, restored};
+pub use told::ToldRule;
 pub use verdict::{Fate, Verdict, Why};
 
 use chrono::{DateTime, Utc};

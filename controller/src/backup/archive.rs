@@ -5,11 +5,11 @@ use super::{decide, status};
 use crate::admission::{Answer, Request, Turn};
 use crate::error::{Doing, Error};
 use crate::expose::{self, Exposed, objects};
-use crate::repository::{self, Unusable, record};
+use crate::repository::{self, Unusable, damage, record};
 use crate::run;
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::crd::{ArchiveOptions, Durations, Operation, Outcome, RunRepository, RunVolume, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{ArchiveOptions, Durations, Operation, Outcome, RunVolume, VolumePhase, VolumeStatus};
 use borgherd_api::names;
 use borgherd_api::policy::Policy;
 use kube::api::Api;
@@ -193,7 +193,9 @@ impl Work<'_> {
             }
         }
         if reason == Some(Reason::RepositoryCorrupted) {
-            self.damaged(&run.spec.repository, status.message.as_deref().unwrap_or_default()).await?;
+            let pvc = (self.owner.namespace.as_str(), volume.pvc.as_str());
+            let found = damage::found(self.ctx, &run.spec.repository, pvc, status.message.as_deref().unwrap_or_default());
+            found.await.doing("recording damage")?;
         }
         let durations = Durations {
             slot_wait: status.queued_at.zip(status.started_at).map(|(from, to)| seconds(to - from)),
@@ -213,16 +215,6 @@ impl Work<'_> {
             }
             (None, reason) => Ok(self.failed(&told, reason.unwrap_or(Reason::BorgFailed), message.unwrap_or_default())),
         }
-    }
-
-    /// Borg has found damage where archives were: nothing is deleted there until a person says so. What failed itself is told as ever.
-    async fn damaged(&self, at: &RunRepository, message: &str) -> Result<(), Error> {
-        let written = record::damaged(&self.records(), &at.location, &at.name, message, self.now).await;
-        if written.doing("recording damage")? {
-            self.ctx.touch.repositories.notify_one();
-            self.ctx.touch.maintenance.notify_one();
-        }
-        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::backup::status;
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::repository::record::{self, Record};
-use crate::repository::{self, Chosen, Unusable};
+use crate::repository::{self, Chosen, Unusable, damage};
 use crate::run;
 use crate::world::World;
 use borgherd_api::Reason;
@@ -78,28 +78,19 @@ pub(super) async fn begin(ctx: &Context, newest: &Newest, stage: Stage, seen: &S
         return stop(ctx, newest, (Reason::RepositoryMissing, message), seen.accepted).await;
     };
     let accepted = Accepted::parse(seen.accepted);
-    if let Some((at, what)) = record.damage() {
-        if accepted.repaired.is_none_or(|repaired| repaired < at) {
-            let how = accept(newest, &repaired_token(at));
-            let message = format!("{what}; nothing is deleted there until it is repaired and you say so: {how}");
-            return stop(ctx, newest, (Reason::RepositoryCorrupted, message), seen.accepted).await;
-        }
+    let pvc = (owner.namespace.as_str(), volume.pvc.as_str());
+    if let Some(why) = unrepaired(pvc, &record, &accepted) {
+        return stop(ctx, newest, why, seen.accepted).await;
+    }
+    if record.damage().is_some() {
         record::repaired(&records(ctx), &newest.location).await.doing("recording that the repository is repaired")?;
     }
-    if let (Stage::Prune, Some(why)) = (stage, suspect(ctx, newest, &record, &accepted)) {
-        let how = accept(newest, &suspect_token(volume.cut.unwrap_or_default()));
-        let message = format!("{why}; it is kept, and no archive is deleted until you say that it is right: {how}");
-        return stop(ctx, newest, (Reason::SuspectArchive, message), seen.accepted).await;
+    if let (Stage::Prune, Some(why)) = (stage, doubt(ctx, newest, &record, &accepted)) {
+        return stop(ctx, newest, why, seen.accepted).await;
     }
     let operation = match (stage, &seen.said) {
         (Stage::Compact, _) => Operation::Compact(CompactOptions::default()),
-        (Stage::Prune, Said::Keep(keep)) => Operation::Prune(PruneOptions {
-            keep: keep.clone(),
-            cluster_uid: ctx.cluster_uid.clone(),
-            incomplete: record.lacking((&owner.namespace, &volume.pvc)).into_iter().collect(),
-            in_use: in_use(ctx, newest).await?,
-            accepted: seen.accepted.chars().take(4096).collect(),
-        }),
+        (Stage::Prune, Said::Keep(keep)) => Operation::Prune(prune_options(ctx, pvc, &record, keep, seen.accepted).await?),
         (Stage::Prune, Said::Nothing | Said::Invalid(_)) | (Stage::Check, _) => return Ok(None),
     };
     let Some(node) = node(ctx, newest) else { return Ok(None) };
@@ -135,32 +126,50 @@ pub(super) fn node(ctx: &Context, newest: &Newest) -> Option<String> {
     last.or_else(|| ctx.agents().min())
 }
 
-/// How a person accepts something.
-fn accept(newest: &Newest, token: &str) -> String {
-    format!("borgherd accept -n {} {} {token}", newest.owner.namespace, newest.volume.pvc)
+/// How a person accepts something about the archives of a PVC (namespace, name).
+fn accept((namespace, pvc): (&str, &str), token: &str) -> String {
+    format!("borgherd accept -n {namespace} {pvc} {token}")
+}
+
+/// Damage where the archives of a PVC (namespace, name) are, if a person has not said that it is repaired.
+pub(super) fn unrepaired(pvc: (&str, &str), record: &Record, accepted: &Accepted) -> Option<(Reason, String)> {
+    let (at, what) = record.damage()?;
+    if accepted.repaired.is_some_and(|repaired| repaired >= at) {
+        return None;
+    }
+    let how = accept(pvc, &repaired_token(at));
+    Some((Reason::RepositoryCorrupted, format!("{what}; nothing is deleted there until it is repaired and you say so: {how}")))
 }
 
 /// What about the newest archive is suspect, if a person has not said that it is right.
-fn suspect(ctx: &Context, newest: &Newest, record: &Record, accepted: &Accepted) -> Option<String> {
+pub(super) fn doubt(ctx: &Context, newest: &Newest, record: &Record, accepted: &Accepted) -> Option<(Reason, String)> {
     let volume = &newest.volume;
-    let before = record.right((&newest.owner.namespace, &volume.pvc))?;
+    let pvc = (newest.owner.namespace.as_str(), volume.pvc.as_str());
+    let before = record.right(pvc)?;
     if accepted.suspect.is_some_and(|until| volume.cut.is_some_and(|cut| cut <= until)) {
         return None;
     }
     let limits = suspect::Limits { left: ctx.config.maintenance.suspect_left, new: ctx.config.maintenance.suspect_new };
-    suspect::judge(before, volume.progress.unwrap_or_default(), limits)
+    let why = suspect::judge(before, volume.progress.unwrap_or_default(), limits)?;
+    let how = accept(pvc, &suspect_token(volume.cut.unwrap_or_default()));
+    Some((Reason::SuspectArchive, format!("{why}; it is kept, and no archive is deleted until you say that it is right: {how}")))
 }
 
-/// Borg has found damage: it is written down and told, and nothing is deleted at that place.
-pub(super) async fn damaged(ctx: &Context, newest: &Newest, message: &str) -> Result<(), Error> {
-    let repository = newest.volume.repository.as_deref().unwrap_or_default();
-    let now = (ctx.clock)();
-    let news = record::damaged(&records(ctx), &newest.location, repository, message, now).await.doing("recording damage")?;
-    if news {
-        ctx.touch.repositories.notify_one();
-        tell::damaged(ctx, newest, message).await;
-    }
-    Ok(())
+/// What an agent has to know to judge the archives of a PVC (namespace, name).
+pub(super) async fn prune_options(
+    ctx: &Context,
+    pvc: (&str, &str),
+    record: &Record,
+    keep: &str,
+    accepted: &str,
+) -> Result<PruneOptions, Error> {
+    Ok(PruneOptions {
+        keep: keep.to_owned(),
+        cluster_uid: ctx.cluster_uid.clone(),
+        incomplete: record.lacking(pvc).into_iter().collect(),
+        in_use: in_use(ctx, pvc).await?,
+        accepted: accepted.chars().take(4096).collect(),
+    })
 }
 
 /// The Repository that the archive went to, if it still leads there.
@@ -175,11 +184,11 @@ pub(super) fn choose(ctx: &Context, newest: &Newest) -> Result<Chosen, Unusable>
     Err(Unusable { reason: Reason::RepositoryNotFound, message })
 }
 
-/// Names of the archives of the PVC that Restores under way are made from.
-async fn in_use(ctx: &Context, newest: &Newest) -> Result<Vec<String>, Error> {
-    let restores: Api<Restore> = Api::namespaced(ctx.client.clone(), &newest.owner.namespace);
+/// Names of the archives of a PVC (namespace, name) that Restores under way are made from.
+async fn in_use(ctx: &Context, (namespace, pvc): (&str, &str)) -> Result<Vec<String>, Error> {
+    let restores: Api<Restore> = Api::namespaced(ctx.client.clone(), namespace);
     let all = restores.list(&ListParams::default()).await.doing("listing the Restores")?.items;
-    let statuses = all.into_iter().filter(|r| r.spec.source.pvc == newest.volume.pvc).filter_map(|r| r.status);
+    let statuses = all.into_iter().filter(|r| r.spec.source.pvc == pvc).filter_map(|r| r.status);
     let names: Vec<String> = statuses.filter(|s| !s.phase.is_final()).filter_map(|s| Some(s.resolved?.name)).collect();
     Ok(names)
 }
@@ -247,8 +256,9 @@ pub(super) async fn fail(
         accepted: accepted.to_owned(),
         ..Maintenance::default()
     };
-    if reason == Reason::RepositoryCorrupted {
-        damaged(ctx, newest, &message).await?;
+    if let (Reason::RepositoryCorrupted, Some(run)) = (reason, run) {
+        let pvc = (newest.owner.namespace.as_str(), newest.volume.pvc.as_str());
+        damage::found(ctx, &run.spec.repository, pvc, &message).await.doing("recording damage")?;
     }
     write(ctx, newest, news).await?;
     ctx.metrics.maintained(stage.name(), if phase == MaintenancePhase::Stopped { "Stopped" } else { "Failed" }, Some(reason));

@@ -7,12 +7,12 @@ use super::decide::{Seen, Stage, Step, follow};
 use super::observe::{Newest, Said};
 use super::{apply, tell, ticket};
 use crate::admission::Ticket;
-use crate::config;
+use crate::config::{self, Config};
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::lost;
-use crate::repository::Chosen;
 use crate::repository::record::{self, Checked, Record};
+use crate::repository::{Chosen, damage};
 use crate::run;
 use borgherd_api::Reason;
 use borgherd_api::crd::{BorgRun, CheckOptions, Operation, RepositorySpec, RunPhase};
@@ -225,6 +225,15 @@ fn looked_at(run: &BorgRun, finished: bool) -> Option<Checked<'_>> {
     })
 }
 
+/// How long nothing is checked at a place after a check that did not go. One that was interrupted found nothing wrong, so it goes on soon; but
+/// if that happens again it may be the check that ends its agent.
+fn again(reason: Reason, also_before: bool, config: &Config) -> Duration {
+    if reason == Reason::Interrupted && !also_before {
+        return config.limits.retry_delay;
+    }
+    AGAIN.min(config.maintenance.check_interval)
+}
+
 async fn failed(
     ctx: &Context,
     newest: &Newest,
@@ -233,12 +242,14 @@ async fn failed(
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     let records = apply::records(ctx);
-    let again = now + TimeDelta::from_std(AGAIN.min(ctx.config.maintenance.check_interval)).unwrap_or_default();
+    let known = record::read(&records, &newest.location).await.doing("reading the repository's record")?.unwrap_or_default();
+    let pause = again(reason, known.check_not_before().is_some(), &ctx.config);
+    let again = now + TimeDelta::from_std(pause).unwrap_or_default();
     record::check_failed(&records, &newest.location, again).await.doing("recording a check")?;
     ctx.metrics.maintained(Stage::Check.name(), "Failed", Some(reason));
     warn!(location = newest.location, %reason, message, run = run.name_any(), "a check did not end well");
     if reason == Reason::RepositoryCorrupted {
-        apply::damaged(ctx, newest, &message).await?;
+        damage::found(ctx, &run.spec.repository, pvc(newest), &message).await.doing("recording damage")?;
     }
     Ok(())
 }
@@ -247,7 +258,6 @@ async fn failed(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
-    use crate::config::Config;
     use borgherd_api::crd::{Owner, VolumeStatus};
     use clap::Parser;
     use serde_json::json;
@@ -297,6 +307,18 @@ mod tests {
         assert!(days.len() > 15, "a share each day: {days:?}");
         let never = Cadence { data: Duration::ZERO, ..cadence };
         assert_eq!(due(&record(created, &json!({})), &volumes, &never, created + TimeDelta::days(99)).map(|due| due.0), None);
+    }
+
+    #[test]
+    fn an_interrupted_check_goes_on_soon_but_not_again_and_again() {
+        let config = Config::parse_from(["borgherd-controller", "--holder-image", "x"]);
+        for (reason, also_before, pause) in [
+            (Reason::Interrupted, false, config.limits.retry_delay),
+            (Reason::Interrupted, true, AGAIN),
+            (Reason::ConnectionFailed, false, AGAIN),
+        ] {
+            assert_eq!(again(reason, also_before, &config), pause, "{reason} {also_before}");
+        }
     }
 
     #[test]

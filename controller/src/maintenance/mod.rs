@@ -8,6 +8,7 @@ mod apply;
 mod check;
 mod decide;
 mod observe;
+pub mod preview;
 mod suspect;
 mod tell;
 

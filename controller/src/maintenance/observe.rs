@@ -2,7 +2,7 @@
 
 pub(super) use super::decide::Said;
 use crate::context::Context;
-use crate::world::{Archived, World};
+use crate::world::{Archived, Past, World};
 use borgherd_api::crd::{BorgRun, Owner, VolumeStatus};
 use borgherd_api::names::{ACCEPT, COMPONENT, MAINTENANCE};
 use kube::ResourceExt;
@@ -21,12 +21,18 @@ pub(super) struct Newest {
 pub(super) fn newest(world: &World) -> Vec<Newest> {
     let spaces = world.spaces.values();
     let archived = spaces.flat_map(|space| space.past.iter().filter(|(pvc, _)| space.claims.contains_key(*pvc)));
-    archived
-        .filter_map(|(_, past)| {
-            let Archived { owner, volume } = &**past.archived.as_ref()?;
-            Some(Newest { owner: owner.clone(), volume: volume.clone(), location: volume.location.clone()? })
-        })
-        .collect()
+    archived.filter_map(|(_, past)| of(past)).collect()
+}
+
+/// That of one PVC, if it is there.
+pub(super) fn newest_of(world: &World, namespace: &str, pvc: &str) -> Option<Newest> {
+    let space = world.spaces.get(namespace)?;
+    space.claims.get(pvc).and_then(|_| of(space.past.get(pvc)?))
+}
+
+fn of(past: &Past) -> Option<Newest> {
+    let Archived { owner, volume } = &**past.archived.as_ref()?;
+    Some(Newest { owner: owner.clone(), volume: volume.clone(), location: volume.location.clone()? })
 }
 
 /// What is said about the archives of a PVC, and what a person has accepted. Of a PVC that is gone all archives stay.

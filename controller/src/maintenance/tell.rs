@@ -9,7 +9,6 @@ use crate::repository::record::Record;
 use borgherd_api::Reason;
 use borgherd_api::crd::{MaintenancePhase, PruneResult};
 use chrono::{DateTime, Utc};
-use kube::ResourceExt;
 use std::collections::{BTreeMap, HashSet};
 use tracing::{info, warn};
 
@@ -35,17 +34,6 @@ pub(super) async fn problem(ctx: &Context, newest: &Newest, reason: Reason, mess
     ctx.events.warning(&events::owner(&newest.owner), "Maintain", &word, &note).await;
     let uid = ctx.world().spaces.get(namespace).and_then(|space| space.claims.get(pvc)).map(|claim| claim.uid.clone());
     ctx.events.warning(&events::pvc(namespace, pvc, uid.as_deref()), "Maintain", &word, &note).await;
-}
-
-/// Borg has found damage.
-pub(super) async fn damaged(ctx: &Context, newest: &Newest, message: &str) {
-    let repositories = ctx.stores.repositories.state();
-    let repository = repositories.iter().find(|r| Some(r.name_any()) == newest.volume.repository);
-    let word = Reason::RepositoryCorrupted.to_string();
-    if let Some(repository) = repository {
-        ctx.events.warning(&events::about(&**repository), "Maintain", &word, message).await;
-    }
-    problem(ctx, newest, Reason::RepositoryCorrupted, message).await;
 }
 
 /// Keeps the series of Repositories: how many of their places are damaged, and since when all are checked and all volumes read. Handed in are

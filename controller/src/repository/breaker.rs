@@ -9,7 +9,7 @@ use borgherd_api::Reason;
 use borgherd_api::crd::{BorgRun, Repository, RunPhase};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use kube::ResourceExt;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,6 +42,8 @@ struct Breaker {
     /// Runs in a row that did not come through.
     failed: u32,
     parked: Option<Parked>,
+    /// Of the Repository: another one is another spec.
+    generation: Option<i64>,
 }
 
 /// What a run that has ended says about the server.
@@ -87,7 +89,7 @@ pub fn adopt(ctx: &Context) {
         let Some(parked) = read(&repository, now) else { continue };
         let name = repository.name_any();
         ctx.wake(&ctx.admission.park(&name, &parked.message));
-        ctx.breakers.state().of.insert(name, Breaker { failed: ENOUGH, parked: Some(parked) });
+        ctx.breakers.state().of.insert(name, Breaker { failed: ENOUGH, parked: Some(parked), generation: repository.metadata.generation });
     }
 }
 
@@ -136,17 +138,22 @@ fn hear(ctx: &Context, now: DateTime<Utc>) -> Vec<(String, News)> {
     let there: HashSet<String> = ended.iter().filter_map(|run| run.uid()).collect();
     ended.retain(|run| run.status.as_ref().is_some_and(|status| status.phase.is_final()));
     ended.sort_by_key(|run| run.status.as_ref().and_then(|status| status.finished_at));
-    let names: HashSet<String> = ctx.stores.repositories.state().iter().map(|repository| repository.name_any()).collect();
+    let all = ctx.stores.repositories.state();
+    let generations: HashMap<String, Option<i64>> = all.iter().map(|r| (r.name_any(), r.metadata.generation)).collect();
     let mut state = ctx.breakers.state();
     state.heard.retain(|uid| there.contains(uid));
     // one of that name that comes later is another
-    let gone: Vec<String> = state.of.keys().filter(|name| !names.contains(*name)).cloned().collect();
-    state.of.retain(|name, _| names.contains(name));
+    let gone: Vec<String> = state.of.keys().filter(|name| !generations.contains_key(*name)).cloned().collect();
+    state.of.retain(|name, _| generations.contains_key(name));
+    for (name, breaker) in &mut state.of {
+        breaker.see(generations.get(name).copied().flatten(), now);
+    }
     let mut all: Vec<(String, News)> = gone.into_iter().map(|name| (name, News::Resumed)).collect();
     for run in ended {
         let (Some(said), true) = (said(&run), state.heard.insert(run.uid().unwrap_or_default())) else { continue };
         let name = &run.spec.repository.name;
-        let news = state.of.entry(name.clone()).or_default().hear(said, ctx.config.limits.retry_delay, now);
+        let new = || Breaker { generation: generations.get(name).copied().flatten(), ..Breaker::default() };
+        let news = state.of.entry(name.clone()).or_insert_with(new).hear(said, ctx.config.limits.retry_delay, now);
         all.extend(news.map(|news| (name.clone(), news)));
     }
     all
@@ -188,6 +195,17 @@ const fn has_met_the_server(reason: Reason) -> bool {
 }
 
 impl Breaker {
+    /// A spec that was changed may be what it takes: it is tried at once, and as often as at first.
+    fn see(&mut self, generation: Option<i64>, now: DateTime<Utc>) {
+        if self.generation == generation {
+            return;
+        }
+        self.generation = generation;
+        if let Some(parked) = &mut self.parked {
+            (parked.tries, parked.next) = (0, now);
+        }
+    }
+
     fn hear(&mut self, said: Said, delay: Duration, now: DateTime<Utc>) -> Option<News> {
         match said {
             Said::Reached => {
@@ -263,6 +281,20 @@ mod tests {
         assert_eq!((news, parked.since, parked.next), (None, now(), later + TimeDelta::minutes(1)), "told once; it waits anew");
         assert_eq!(hear(Said::Reached, later), (Some(News::Resumed), None));
         assert_eq!(hear(refused(), later), (None, None), "and counts anew");
+    }
+
+    #[test]
+    fn another_spec_is_tried_at_once_and_the_same_waits() {
+        let parked =
+            Parked { since: now(), reason: Reason::ConnectionFailed, message: "m".into(), tries: 5, next: now() + TimeDelta::minutes(9) };
+        let mut breaker = Breaker { failed: ENOUGH, parked: Some(parked), generation: Some(1) };
+        let mut next = |generation, at| {
+            breaker.see(generation, at);
+            breaker.parked.as_ref().map(|parked| (parked.tries, parked.next))
+        };
+        assert_eq!(next(Some(1), now()), Some((5, now() + TimeDelta::minutes(9))));
+        assert_eq!(next(Some(2), now()), Some((0, now())));
+        assert_eq!(next(Some(2), now() + TimeDelta::minutes(1)), Some((0, now())), "once");
     }
 
     #[test]

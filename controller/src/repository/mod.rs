@@ -3,6 +3,7 @@
 //! Invariant: a Borg repository is only ever created where no record says that one has held an archive.
 
 pub mod breaker;
+pub mod damage;
 pub mod declared;
 pub mod record;
 pub mod status;

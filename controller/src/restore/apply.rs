@@ -6,9 +6,9 @@ use crate::backup::decide::retry;
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::expose::{Exposed, clean};
-use crate::repository::Unusable;
+use crate::repository::{Unusable, damage};
 use borgherd_api::Reason;
-use borgherd_api::crd::{Owner, Restore, RestorePhase, RestoreStatus, RunVolume};
+use borgherd_api::crd::{Owner, Restore, RestorePhase, RestoreSource, RestoreStatus, RunVolume};
 use borgherd_api::names;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -62,12 +62,17 @@ impl<'a> Work<'a> {
 
     pub(super) fn failed(&self, status: &RestoreStatus, reason: Reason, message: impl Into<String>) -> RestoreStatus {
         self.leave();
-        RestoreStatus {
+        let again = (status.attempt > 0).then(|| retry(reason, status.attempt, &self.ctx.config.limits, self.now)).flatten();
+        let failed = RestoreStatus {
             reason: Some(reason),
             message: Some(message.into().chars().take(4000).collect()),
-            not_before: (status.attempt > 0).then(|| retry(reason, status.attempt, &self.ctx.config.limits, self.now)).flatten(),
+            not_before: again,
             ..self.enter(status, RestorePhase::Cleaning)
+        };
+        if is_chosen_anew(reason, &self.restore.spec.source, status.attempt, self.ctx.config.limits.attempts) {
+            return RestoreStatus { not_before: Some(self.now), resolved: None, facts: None, ..failed };
         }
+        failed
     }
 
     pub(super) fn refused(&self, status: &RestoreStatus, unusable: Unusable) -> RestoreStatus {
@@ -104,7 +109,13 @@ impl<'a> Work<'a> {
                 Ok(RestoreStatus { progress, ..self.enter(status, RestorePhase::HandingOver) })
             }
             Step::HandOver => self.hand_over(status, exposed).await,
-            Step::Fail(reason, message) => Ok(self.failed(status, reason, message)),
+            Step::Fail(reason, message) => {
+                if let (Reason::RepositoryCorrupted, Some(run)) = (reason, &exposed.run) {
+                    let pvc = (self.owner.namespace.as_str(), self.pvc());
+                    damage::found(self.ctx, &run.spec.repository, pvc, &message).await.doing("recording damage")?;
+                }
+                Ok(self.failed(status, reason, message))
+            }
             Step::Clean => {
                 clean::step(self.ctx, exposed).await.doing("cleaning up")?;
                 Ok(status.clone())
@@ -120,5 +131,30 @@ impl<'a> Work<'a> {
             return RestoreStatus { reason: status.reason, message: status.message.clone(), run: None, volume: None, ..again };
         }
         RestoreStatus { reason: status.reason, message: status.message.clone(), run: None, ..self.ended(status, RestorePhase::Failed) }
+    }
+}
+
+/// The archive was pruned after it was chosen: the newest that matches now is taken, unless it was asked for by its name.
+fn is_chosen_anew(reason: Reason, source: &RestoreSource, attempt: u32, attempts: u32) -> bool {
+    reason == Reason::ArchiveNotFound && source.name.is_none() && (1..attempts).contains(&attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_pruned_meanwhile_is_chosen_anew_unless_it_has_a_name() {
+        let latest = RestoreSource::default();
+        let named = RestoreSource { name: Some("a".into()), ..RestoreSource::default() };
+        for (reason, source, attempt, anew) in [
+            (Reason::ArchiveNotFound, &latest, 1, true),
+            (Reason::ArchiveNotFound, &latest, 3, false),
+            (Reason::ArchiveNotFound, &latest, 0, false),
+            (Reason::ArchiveNotFound, &named, 1, false),
+            (Reason::ConnectionFailed, &latest, 1, false),
+        ] {
+            assert_eq!(is_chosen_anew(reason, source, attempt, 3), anew, "{reason} {attempt}");
+        }
     }
 }

@@ -68,7 +68,8 @@ pub fn decide(restore: &Restore, status: &RestoreStatus, exposed: &Exposed, lost
 }
 
 fn resolving(restore: &Restore, status: &RestoreStatus, exposed: &Exposed, rules: &Rules) -> Step {
-    if restore.spec.source.from == Some(SourceKind::Snapshot) || status.run.is_none() {
+    let asks_no_agent = restore.spec.source.from == Some(SourceKind::Snapshot) && restore.spec.retention.is_none();
+    if asks_no_agent || status.run.is_none() {
         return Step::Resolve;
     }
     let (at, passed) = rules.deadline(status.since, rules.timeouts.clone);

@@ -26,6 +26,9 @@ impl Work<'_> {
     /// A target that exists is refused before anything else is done.
     pub(super) async fn begin(&self, status: &RestoreStatus) -> Result<RestoreStatus, Error> {
         let spec = &self.restore.spec;
+        if let Some(question) = &spec.retention {
+            return self.ask_verdicts(status, question).await;
+        }
         if let Some(target) = &spec.target
             && self.claims().get_opt(&target.pvc).await.doing("looking for the target PVC")?.is_some()
         {
@@ -53,17 +56,23 @@ impl Work<'_> {
     }
 
     pub(super) async fn list_archives(&self, chosen: &Chosen) -> Result<Result<String, Unusable>, Error> {
-        let preferred = self.ctx.world().last_node(&self.owner.namespace, self.pvc());
-        let node = preferred.filter(|node| self.ctx.has_agent(node)).or_else(|| self.ctx.agents().min());
-        let Some(node) = node else {
-            return Ok(Err(Unusable {
-                reason: Reason::AgentNotFound,
-                message: "no agent runs on any node, so archives cannot be listed".into(),
-            }));
+        let node = match self.reader() {
+            Ok(node) => node,
+            Err(unusable) => return Ok(Err(unusable)),
         };
         let name = names::run(&self.name(), 0);
-        self.order(&name, node, chosen, None, Operation::List(ListOptions { last: None })).await?;
+        self.order(&name, node, chosen, None, Operation::List(ListOptions::default())).await?;
         Ok(Ok(name))
+    }
+
+    /// A node whose agent may look into a repository: the one with borg's cache, else any.
+    pub(super) fn reader(&self) -> Result<String, Unusable> {
+        let preferred = self.ctx.world().last_node(&self.owner.namespace, self.pvc());
+        let node = preferred.filter(|node| self.ctx.has_agent(node)).or_else(|| self.ctx.agents().min());
+        node.ok_or_else(|| Unusable {
+            reason: Reason::AgentNotFound,
+            message: "no agent runs on any node, so archives cannot be listed".into(),
+        })
     }
 
     pub(super) async fn order(
@@ -79,6 +88,9 @@ impl Work<'_> {
     }
 
     pub(super) async fn resolve(&self, status: &RestoreStatus, exposed: &Exposed) -> Result<RestoreStatus, Error> {
+        if self.restore.spec.retention.is_some() {
+            return self.take_verdicts(status, exposed).await;
+        }
         let source = &self.restore.spec.source;
         let mut found: Vec<Found> = vec![];
         if source.from != Some(SourceKind::Archive) {

@@ -9,6 +9,7 @@ mod fill;
 mod find;
 pub mod handover;
 pub mod resolve;
+mod verdicts;
 
 use crate::backup::decide::Rules;
 use crate::context::Context;

@@ -8,7 +8,7 @@ use crate::error::{Doing, Error};
 use crate::repository::Unusable;
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::crd::{Backup, BorgRun, Candidate, Progress, RestoreSource, RunPhase, SourceKind, VolumeFacts};
+use borgherd_api::crd::{Backup, BorgRun, BorgRunStatus, Candidate, Progress, RestoreSource, RunPhase, SourceKind, VolumeFacts};
 use borgherd_api::names::{CUT, PVC, PVC_NAME, label};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
@@ -48,16 +48,19 @@ fn of_snapshot(snapshot: &VolumeSnapshot) -> Option<Found> {
     })
 }
 
+/// Why a list run that has failed found nothing.
+pub(super) fn unlisted(status: &BorgRunStatus) -> Unusable {
+    let message = format!("the archives could not be listed: {}", status.message.as_deref().unwrap_or_default());
+    Unusable { reason: status.reason.unwrap_or(Reason::BorgFailed), message }
+}
+
 /// What a finished list run found. A repository that nobody has written to yet has no archives.
 pub fn archives(run: &BorgRun) -> Result<Vec<Found>, Unusable> {
     let status = run.status.clone().unwrap_or_default();
     match (status.phase, status.reason) {
         (RunPhase::Succeeded, _) => {}
         (_, Some(Reason::RepositoryMissing)) => return Ok(vec![]),
-        (_, reason) => {
-            let message = format!("the archives could not be listed: {}", status.message.unwrap_or_default());
-            return Err(Unusable { reason: reason.unwrap_or(Reason::BorgFailed), message });
-        }
+        (_, _) => return Err(unlisted(&status)),
     }
     let repository = run.spec.repository.name.clone();
     Ok(status

@@ -92,6 +92,56 @@ async fn phase(w: &World, backup: &str, phase: MaintenancePhase) -> Result<Strin
     Ok(seen.as_ref().and_then(of).and_then(|m| m.message).unwrap_or_default())
 }
 
+/// Turns a bit in the manifest, the last entry of the last segment with data: every borg reads it.
+fn flip_manifest(folder: &str) -> String {
+    format!(
+        "cd '{folder}/data/0' && file=$(ls -l | awk '$5 > 100 {{ print $9 }}' | sort -n | tail -1) && at=$(($(stat -c %s \"$file\") - 20)) &&
+        byte=$(od -An -tu1 -j $at -N1 \"$file\" | tr -d ' ') &&
+        printf \"$(printf '\\\\%03o' $((byte ^ 1)))\" | dd of=\"$file\" bs=1 seek=$at conv=notrunc status=none"
+    )
+}
+
+#[test]
+fn maintenance_deletes_nothing_after_damage_that_a_backup_met() -> Result<()> {
+    test("maintenance_deletes_nothing_after_damage_that_a_backup_met", async |w: &World| {
+        w.cli_binary()?;
+        let (folder, location) = w.fresh_place("met").await?;
+        let never = json!({ "repository": "0s", "archives": "0s", "data": "0s" });
+        let spec = json!({ "location": location, "secretRef": "borgherd-server", "check": never });
+        let repository = w.repository_with("met", spec).await?;
+        w.claim(Claim::new("data").size("50Mi").annotation("repository", &repository).annotation("archive-keep", "last=1")).await?;
+        let app = w.app(App::new("app").mount("data", "/data")).await?;
+        app.sh("head -c 1000000 /dev/urandom >/data/file").await?;
+        let first = w.backup(&["data"]).await?;
+        w.backup_succeeded(&first).await?;
+        phase(w, &first, MaintenancePhase::Done).await?;
+        w.on_server(&flip_manifest(&folder)).await?;
+        let second = w.backup(&["data"]).await?;
+        w.backup_failed(&second, Reason::RepositoryCorrupted).await?;
+        let told = |all: &[Event], about: &str| {
+            let is = |e: &&Event| e.involved_object.name.as_deref() == Some(about) && e.reason.as_deref() == Some("RepositoryCorrupted");
+            all.iter().filter(is).any(|e| e.message.as_deref().is_some_and(|m| m.contains("nothing is pruned or compacted there")))
+        };
+        until_all(&w.api::<Event>(), "", "an Event at the PVC", DEADLINE, |all| told(all, "data")).await?;
+        until_all(&w.api_all::<Event>(), "", "an Event at the Repository", DEADLINE, |all| told(all, &repository)).await?;
+        w.controller_metric("borgherd_repository_damaged", &[("repository", &repository)], |v| v == Some(1.0)).await?;
+
+        // it can be read again, and yet nothing goes before a person has looked
+        w.on_server(&flip_manifest(&folder)).await?;
+        let third = w.backup(&["data"]).await?;
+        w.backup_succeeded(&third).await?;
+        let message = phase(w, &third, MaintenancePhase::Stopped).await?;
+        let (_, token) = message.rsplit_once(' ').context("no token in the message")?;
+        ensure!(w.archives_in(&folder).await?.len() == 2, "something is deleted");
+        let preview = w.cli(&["retention", "preview", "data", "--archives"]).await?.ok("borgherd retention preview")?.text();
+        ensure!(preview.contains(" held ") && preview.contains(token), "{preview}");
+        w.cli(&["accept", "data", token]).await?.ok("borgherd accept")?;
+        phase(w, &third, MaintenancePhase::Done).await?;
+        ensure!(w.archives_in(&folder).await?.len() == 1, "it does not go on");
+        Ok(())
+    })
+}
+
 #[test]
 fn maintenance_only_reads_where_archives_may_only_be_added() -> Result<()> {
     test("maintenance_only_reads_where_archives_may_only_be_added", async |w: &World| {

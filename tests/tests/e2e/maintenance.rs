@@ -5,6 +5,7 @@ use borgherd_api::Reason;
 use borgherd_api::crd::{Backup, Maintenance, MaintenancePhase, VolumeStatus};
 use borgherd_e2e::{App, Claim, DEADLINE, Running, World, test, until, until_all};
 use k8s_openapi::api::core::v1::Event;
+use serde_json::Value;
 
 const SECRET: &str = "borgherd-server";
 
@@ -46,9 +47,18 @@ fn of<'a>(w: &World, pvc: &str, archives: &'a [String]) -> Vec<&'a String> {
     archives.iter().filter(|name| name.starts_with(&prefix)).collect()
 }
 
+/// PVC and fate of each archive that a preview shows.
+fn fates(json: &[u8]) -> Result<Vec<(String, String)>> {
+    let said: Value = serde_json::from_slice(json)?;
+    let items = said["items"].as_array().context("no items")?.iter().filter(|item| item["archive"].is_string());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(items.map(|item| (text(&item["pvc"]), text(&item["fate"]))).collect())
+}
+
 #[test]
 fn maintenance_prunes_after_each_archive_what_the_policy_of_its_pvc_says() -> Result<()> {
     test("maintenance_prunes_after_each_archive_what_the_policy_of_its_pvc_says", async |w: &World| {
+        w.cli_binary()?;
         let (folder, repository) = shared(w).await?;
         volume(w, "data", &repository, Some("last=2")).await?;
         volume(w, "data-db", &repository, None).await?;
@@ -70,6 +80,12 @@ fn maintenance_prunes_after_each_archive_what_the_policy_of_its_pvc_says() -> Re
         told(w, made.last().context("four were made")?, "Compacted").await?;
         let bytes: u64 = w.on_server(&format!("du -sm '{folder}/data' | cut -f1")).await?.parse()?;
         ensure!(bytes < 9, "after compacting the repository takes {bytes} MiB, and what is in it 6");
+        // by another policy one would go, and the one that has none is tried as well
+        let said = w.cli(&["retention", "preview", "--archive-keep", "last=1", "-o", "json"]).await?.ok("borgherd retention preview")?;
+        let fates = fates(&said.stdout)?;
+        let of_one = |pvc: &str| fates.iter().filter(|(of, _)| of == pvc).map(|(_, fate)| fate.as_str()).collect::<Vec<_>>();
+        ensure!((of_one("data"), of_one("data-db")) == (vec!["prune", "keep"], vec!["prune", "prune", "prune", "keep"]), "{fates:?}");
+        ensure!(w.archives_in(&folder).await?.len() == 6, "a preview has deleted something");
         let latest = w.backups().await?.pop().and_then(|b| b.status).context("a Backup without status")?;
         ensure!(latest.volumes.iter().all(|v| v.pvc == "data" || v.maintenance.is_none()), "nothing is said of data-db: {latest:#?}");
         Ok(())
@@ -103,6 +119,9 @@ fn maintenance_waits_for_a_person_where_another_cluster_wrote() -> Result<()> {
         ensure!(note.contains(&command), "the Event does not say how to accept it: {note}");
         let labels = [("namespace", w.namespace.as_str()), ("pvc", "data"), ("reason", "ForeignArchives")];
         w.controller_metric("borgherd_pruning_stopped", &labels, |v| v == Some(1.0)).await?;
+        let said = w.cli(&["retention", "preview", "data", "--archives"]).await?.ok("borgherd retention preview")?;
+        let said = said.text();
+        ensure!(said.contains(" held ") && said.contains("ForeignArchives: ") && said.contains(&command), "{said}");
         ensure!(w.archives_in(&folder).await?.len() == 3, "nothing is deleted");
         w.cli(&["accept", "data", "foreign:elsewhere"]).await?.ok("borgherd accept")?;
         let done = maintained(w, &second, "data", "it goes on", |m| m.phase == MaintenancePhase::Done).await?;

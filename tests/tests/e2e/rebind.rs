@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
-use borgherd_api::crd::{Backup, BackupSpec, RestoreSource, SourceKind, Trigger, VolumeStatus};
+use borgherd_api::crd::{Backup, BackupSpec, RestoreSource, RestoreTarget, SourceKind, Trigger, VolumeStatus};
 use borgherd_api::identity::Identity;
 use borgherd_api::names::{CUT, DAILY, PVC, RETAIN, VOLUME_FACTS};
 use borgherd_api::rebind;
@@ -77,8 +77,11 @@ fn rebind_brings_back_the_snapshots_of_a_deleted_namespace() -> Result<()> {
         let (tree, first) = (app.fingerprint("/data/tree").await?, snapshot(w, Trigger::Scheduled).await?);
         app.sh("echo later >/data/later && sync").await?;
         let second = snapshot(w, Trigger::Manual).await?;
+        app.sh("echo last >/data/last && sync").await?;
+        let third = snapshot(w, Trigger::Manual).await?.snapshot.context("no snapshot")?;
         let names = [first.snapshot.clone().context("no snapshot")?, second.snapshot.context("no snapshot")?];
         let contents = [content_of(w, &names[0]).await?, content_of(w, &names[1]).await?];
+        let elsewhere = content_of(w, &third).await?;
 
         // additions, changes, removals
         let has = |key: &'static str| move |i: &Identity| i.labels.contains_key(key);
@@ -97,12 +100,14 @@ fn rebind_brings_back_the_snapshots_of_a_deleted_namespace() -> Result<()> {
         }
         ensure!(kept.labels.get(PVC).is_some_and(|pvc| pvc == "data"), "{kept:?}");
         in_step(w, &names[1], &contents[1], "the content carries the second, too", has(RETAIN)).await?;
+        in_step(w, &third, &elsewhere, "and the third", has(RETAIN)).await?;
         ensure!(frozen(w).await?.is_empty(), "there is nothing to rebind yet");
 
         lose_namespace(w).await?;
         let left = frozen(w).await?;
         let found: Vec<_> = left.iter().map(|item| item["content"].as_str().unwrap_or_default()).collect();
-        ensure!(found == contents, "the list has {found:?}, and should have {contents:?}");
+        let lost = [&contents[..], std::slice::from_ref(&elsewhere)].concat();
+        ensure!(found == lost, "the list has {found:?}, and should have {lost:?}");
         ensure!(left.iter().all(|item| item["pvc"] == "data" && item["problem"].is_null()), "{left:#?}");
         w.controller_metric("borgherd_frozen_contents", &[], |v| v.is_some_and(|v| v >= 2.0)).await?;
         ensure!(Identity::of(&api.get(&contents[0]).await?) == kept, "the content has changed with its snapshot gone");
@@ -145,6 +150,22 @@ fn rebind_brings_back_the_snapshots_of_a_deleted_namespace() -> Result<()> {
             ensure!((app.exec(&["test", "-e", "/data/later"]).await?.code == 0) == later, "{target} is of the wrong moment");
             app.stop().await?;
         }
-        Ok(())
+        Box::pin(into_another_namespace(w, &elsewhere, &third, &tree)).await
     })
+}
+
+/// Under its own name, with nothing in the namespace where it was; and what was cut is in it.
+async fn into_another_namespace(w: &World, content: &str, snapshot: &str, tree: &str) -> Result<()> {
+    let other = w.second().await?;
+    other.cli(&["rebind", content]).await?.ok("borgherd rebind -n")?;
+    ensure!(w.api::<VolumeSnapshot>().get_opt(snapshot).await?.is_none(), "it is in the namespace where it was, too");
+    let target = RestoreTarget { pvc: "three".into(), storage_class: None, size: None };
+    let restore = other.restore_as(RestoreSource { pvc: "data".into(), ..RestoreSource::default() }, Some(target)).await?;
+    let chosen = other.restore_succeeded(&restore).await?.status.and_then(|status| status.resolved).context("nothing was chosen")?;
+    ensure!((chosen.kind, chosen.name.as_str()) == (SourceKind::Snapshot, snapshot), "{chosen:?}");
+    let app = other.app(App::new("three").mount("three", "/data")).await?;
+    same(tree, &app.fingerprint("/data/tree").await?)?;
+    ensure!(app.sh("cat /data/last").await? == "last", "it is of the wrong moment");
+    app.stop().await?;
+    other.leave().await
 }

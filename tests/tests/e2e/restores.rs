@@ -5,8 +5,9 @@ use borgherd_api::Reason;
 use borgherd_api::crd::{Candidate, Restore, RestoreSource, RestoreTarget, SourceKind, VolumeStatus};
 use borgherd_e2e::{App, Claim, DEADLINE, Running, Seen, World, test, until};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, ResourceQuota};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -102,6 +103,56 @@ async fn of_a_deleted_volume(w: &World, app: Running) -> Result<()> {
     let reader = w.app(App::new("reader-of-data").mount("data", "/data")).await?;
     let found = reader.sh("cat /data/file").await?;
     ensure!(found == "two", "the newest archive holds two, the PVC {found:?}");
+    Ok(())
+}
+
+/// The default class under a name that no class has yet: who asks for it waits until there is one.
+async fn late_class(w: &World) -> Result<StorageClass> {
+    let all = w.api_all::<StorageClass>().list(&ListParams::default()).await?;
+    let is_default = |c: &&StorageClass| c.annotations().get("storageclass.kubernetes.io/is-default-class").is_some_and(|v| v == "true");
+    let mut class = all.iter().find(is_default).context("no default StorageClass")?.clone();
+    class.metadata = ObjectMeta { name: Some(format!("{}-late", w.namespace)), ..ObjectMeta::default() };
+    Ok(class)
+}
+
+#[test]
+fn restores_of_the_latest_take_the_next_when_that_was_pruned_and_of_a_name_say_so() -> Result<()> {
+    test("restores_of_the_latest_take_the_next_when_that_was_pruned_and_of_a_name_say_so", async |w: &World| {
+        let (folder, location) = w.fresh_place("pruned").await?;
+        let repository = w.repository("pruned", &location, "borgherd-server").await?;
+        w.claim(Claim::new("data").size("20Mi").annotation("repository", &repository)).await?;
+        let app = w.app(App::new("app").mount("data", "/data")).await?;
+        let (one, two) = (state(w, &app, "one", true).await?, state(w, &app, "two", true).await?);
+        let (gone, class) = (two.archive.context("no archive")?, late_class(w).await?);
+        let into = |pvc: &str| Some(RestoreTarget { pvc: pvc.into(), storage_class: class.metadata.name.clone(), size: None });
+        let archive = RestoreSource { from: Some(SourceKind::Archive), ..source() };
+        let latest = w.restore_as(archive.clone(), into("latest")).await?;
+        let named = w.restore_as(RestoreSource { name: Some(gone.clone()), ..archive }, into("named")).await?;
+        for restore in [&latest, &named] {
+            let chosen = |r: &Restore| r.status.as_ref().is_some_and(|s| s.resolved.as_ref().is_some_and(|c| c.name == gone));
+            until(&w.api::<Restore>(), restore, "it has chosen", DEADLINE, |r| r.is_some_and(chosen)).await?;
+        }
+        let passphrase = w.server_credentials().await?.remove("passphrase").context("no passphrase")?;
+        let delete = format!(
+            "export BORG_PASSPHRASE='{passphrase}' BORG_BASE_DIR=$(mktemp -d) BORG_RELOCATED_REPO_ACCESS_IS_OK=yes
+            borg delete '{folder}::{gone}'"
+        );
+        w.on_server(&delete).await?;
+        drop(w.api_all::<StorageClass>().create(&PostParams::default(), &class).await?);
+        let ended = after_pruning(w, &latest, &named, &one, &gone).await;
+        drop(w.api_all::<StorageClass>().delete(&class.name_any(), &DeleteParams::default()).await?);
+        ended
+    })
+}
+
+async fn after_pruning(w: &World, latest: &str, named: &str, left: &VolumeStatus, gone: &str) -> Result<()> {
+    let message = w.restore_failed(named, Reason::ArchiveNotFound).await?;
+    ensure!(message.contains(gone), "{message}");
+    let status = w.restore_succeeded(latest).await?.status.unwrap_or_default();
+    ensure!(status.resolved.map(|c| c.name) == left.archive, "it should have taken {:?}", left.archive);
+    let reader = w.app(App::new("reader").mount("latest", "/data")).await?;
+    let found = reader.sh("cat /data/file").await?;
+    ensure!(found == "one", "the archive that is left holds one, the PVC {found:?}");
     Ok(())
 }
 
