@@ -11,12 +11,12 @@ mod restore;
 mod run;
 pub mod snapshot;
 
-pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus, Durations, Outcome, Trigger, VolumePhase, VolumeStatus};
+pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus, Durations, LiveStatus, Outcome, Trigger, VolumePhase, VolumeStatus};
 pub use maintenance::{CheckOptions, CheckResult, CompactOptions, Maintenance, MaintenancePhase, PruneOptions, PruneResult};
 pub use quiesce::{ActionResult, ActionStatus, HookStatus, QuiescePhase, QuiesceStatus, Release, Scaling, StepKind, Workload};
 pub use repository::{Check, Encryption, Repository, RepositorySpec, RepositoryStatus};
 pub use restore::{Candidate, Restore, RestorePhase, RestoreSource, RestoreSpec, RestoreStatus, RestoreTarget, SourceKind};
 pub use run::{
-    AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, ListOptions, Operation, Owner, Progress,
-    RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,
+    AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, ListOptions, LiveOptions, Operation, Owner,
+    Progress, RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,
 };
