@@ -83,6 +83,9 @@ pub const AGENT_POD_UID: &str = "borgherd.dev/pod-uid";
 /// Annotation on an agent's Lease: name of the agent's pod.
 pub const AGENT_POD: &str = "borgherd.dev/pod";
 
+/// Annotation on the BorgRun of a live volume: the moment from which on it may be read, RFC 3339; its archive is named after it.
+pub const GO: &str = "borgherd.dev/go";
+
 /// Finalizer of a Backup while an application may be held still for it.
 pub const DEBT_FINALIZER: &str = "borgherd.dev/thaw";
 

@@ -44,6 +44,11 @@ pub enum Reason {
     HolderUnschedulable,
     /// The holder was placed but did not start within the deadline.
     HolderNotStarted,
+    // live volumes
+    /// No running pod has the live volume mounted.
+    PodNotFound,
+    /// The pod whose live volume was read is gone, or ends.
+    PodGone,
     // repository, as configured
     /// The Repository object does not exist, or none is the default.
     RepositoryNotFound,
@@ -136,7 +141,7 @@ impl Reason {
     /// Whether trying again helps.
     pub const fn retry(self) -> Retry {
         match self {
-            Self::Interrupted | Self::VolumeNotMounted => Retry::Now,
+            Self::Interrupted | Self::VolumeNotMounted | Self::PodGone => Retry::Now,
             Self::ConnectionFailed
             | Self::RepositoryLocked
             | Self::BorgKilled
@@ -162,6 +167,7 @@ impl Reason {
             | Self::FreezeLimit
             | Self::DumpFailed
             | Self::HolderUnschedulable
+            | Self::PodNotFound
             | Self::RepositoryNotFound
             | Self::RepositoryAmbiguous
             | Self::RepositoryNotAllowed

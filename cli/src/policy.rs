@@ -4,7 +4,7 @@
 
 use crate::errors::{Exit, Failure};
 use crate::session::Session;
-use borgherd_api::policy::{self, Annotations, Effective, Exclusion, Origin, Policy, Problem};
+use borgherd_api::policy::{self, Annotations, Effective, Exclusion, Mode, Origin, Policy, Problem};
 use borgherd_api::retention::Prefix;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt as _;
@@ -104,7 +104,9 @@ pub(crate) fn judge(pvc: &PersistentVolumeClaim, pv: Option<&PersistentVolume>, 
     let mut warnings = policy::unknown(pvc.annotations(), Origin::Pvc);
     warnings.extend(policy::unknown(on_namespace, Origin::Namespace));
     warnings.extend(policy::unknown(&inherited.defaults, Origin::Default));
-    Judged { excluded: policy::exclusion(pvc).or_else(|| pv.and_then(policy::exclusion_by_pv)), effective, policy, warnings }
+    let mode = Mode::of(&effective);
+    let excluded = policy::exclusion(pvc).or_else(|| pv.and_then(policy::exclusion_by_pv)).filter(|e| e.stands(mode));
+    Judged { excluded, effective, policy, warnings }
 }
 
 #[cfg(test)]

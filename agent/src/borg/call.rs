@@ -126,7 +126,7 @@ async fn wait(process: &mut dyn Process, work: Work, stops: &Stops<'_>) -> io::R
     };
     let terminate = (Signal::SIGTERM, stops.limits.terminate);
     let signals = match work {
-        Work::Archive => vec![(Signal::SIGINT, stops.limits.interrupt), terminate],
+        Work::Archive | Work::Live => vec![(Signal::SIGINT, stops.limits.interrupt), terminate],
         Work::Restore | Work::Repository | Work::Check => vec![terminate],
     };
     for (signal, patience) in signals {

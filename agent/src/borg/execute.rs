@@ -147,7 +147,7 @@ impl Execution<'_> {
         if !options.exclude.is_empty() {
             call.files.insert(argv::EXCLUDE_FILE.to_owned(), argv::exclude_file(&options.exclude));
         }
-        self.run(&call, Work::Archive).await
+        self.run(&call, if options.live.is_some() { Work::Live } else { Work::Archive }).await
     }
 
     /// The archive was made, with or without `lacks`.
@@ -360,6 +360,9 @@ impl Execution<'_> {
             self.report.progress = ended.said.progress;
         }
         let outcome = outcome::judge(work, ended.exit, ended.stop, &ended.said, &self.target);
+        if work == Work::Live && outcome == Outcome::Done {
+            self.report.message = outcome::changes(&ended.said);
+        }
         transcript::append(&mut self.report.log, ended.said.into_tail());
         Ok((outcome, ended.stdout))
     }

@@ -26,6 +26,7 @@ pub(super) fn archive_options() -> ArchiveOptions {
         exclude: Vec::new(),
         compression: None,
         files_cache: None,
+        live: None,
     }
 }
 

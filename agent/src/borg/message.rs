@@ -124,6 +124,8 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         | Reason::CloneNotBound
         | Reason::HolderUnschedulable
         | Reason::HolderNotStarted
+        | Reason::PodNotFound
+        | Reason::PodGone
         | Reason::RepositoryNotFound
         | Reason::RepositoryAmbiguous
         | Reason::RepositoryNotAllowed
@@ -147,6 +149,11 @@ pub(super) fn warnings(first: &[String], count: u64, code: i32) -> String {
     let more = count.saturating_sub(u64::try_from(first.len()).unwrap_or(u64::MAX));
     let list = first.join("; ");
     if more == 0 { list } else { format!("{list}; and {more} more") }
+}
+
+/// Of a live volume: which files were written to while it was read.
+pub(super) fn changes(warnings: &str) -> String {
+    cut(&format!("files were changed or removed while they were read, and may be of different moments: {}", cut(warnings, QUOTE_MAX)), MAX)
 }
 
 /// How borg was killed.

@@ -30,6 +30,8 @@ pub(super) enum Exit {
 pub(super) enum Work {
     /// `create`.
     Archive,
+    /// `create` of a volume that may be written to meanwhile.
+    Live,
     /// `extract`.
     Restore,
     /// Everything else.
@@ -127,7 +129,8 @@ fn warned(work: Work, code: i32, said: &Transcript, target: &Target<'_>) -> Outc
     let (warnings, count) = said.warnings();
     let detail = message::warnings(warnings, count, code);
     match work {
-        Work::Archive => Outcome::Incomplete(Failure {
+        Work::Live if only_changes(code, said) => Outcome::Done,
+        Work::Archive | Work::Live => Outcome::Incomplete(Failure {
             phase: RunPhase::Incomplete,
             reason: Reason::FilesUnreadable,
             message: message::sentence(Reason::FilesUnreadable, target, &detail),
@@ -139,6 +142,22 @@ fn warned(work: Work, code: i32, said: &Transcript, target: &Target<'_>) -> Outc
             failed(Reason::RepositoryCorrupted, target, found)
         }
     }
+}
+
+/// Whether files have changed or vanished while they were read, and all else was read. Code 1 stands for warnings of several kinds.
+fn only_changes(code: i32, said: &Transcript) -> bool {
+    match code {
+        100 | 107 => true,
+        1 => said.only_changes(),
+        _ => false,
+    }
+}
+
+/// What is told of a live volume that was read.
+pub(super) fn changes(said: &Transcript) -> Option<String> {
+    let (warnings, count) = said.warnings();
+    let told = || message::changes(&message::warnings(warnings, count, 1));
+    (count > 0).then(told)
 }
 
 fn by_fault(code: i32, said: &Transcript, target: &Target<'_>) -> Outcome {

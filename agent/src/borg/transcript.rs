@@ -11,6 +11,8 @@ const TAIL_LINES: usize = 20;
 pub(super) const LINE_BYTES: usize = 1024;
 /// Warnings that are quoted.
 const WARNINGS: usize = 3;
+/// Borg's names for warnings that a file changed, or was gone, when it was read.
+const CHANGES: [&str; 2] = ["FileChangedWarning", "BackupFileNotFoundError"];
 /// Errors that are looked at; borg logs few.
 const ERRORS: usize = 16;
 const ERROR_BYTES: usize = 64 * 1024;
@@ -30,6 +32,8 @@ pub(super) struct Transcript {
     errors: Vec<Fault>,
     warnings: Vec<String>,
     warned: u64,
+    /// Warnings of other kinds.
+    other: u64,
     quote: Option<String>,
     complaint: Option<Reason>,
     sandbox: Option<String>,
@@ -82,6 +86,7 @@ impl Transcript {
             Level::Warning if message.starts_with("Remote: ") => {}
             Level::Warning => {
                 self.warned += 1;
+                self.other += u64::from(!id.is_some_and(|id| CHANGES.contains(&id.as_str())));
                 if self.warnings.len() < WARNINGS {
                     self.warnings.push(cut(first_line(message), LINE_BYTES));
                 }
@@ -143,6 +148,11 @@ impl Transcript {
     /// The first warnings, and how many there were in all.
     pub(super) fn warnings(&self) -> (&[String], u64) {
         (&self.warnings, self.warned)
+    }
+
+    /// Whether all warnings are that a file changed, or was gone.
+    pub(super) fn only_changes(&self) -> bool {
+        self.warned > 0 && self.other == 0
     }
 
     /// What ssh says why there is no connection.

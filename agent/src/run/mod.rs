@@ -13,6 +13,7 @@ mod decide;
 pub(crate) mod example;
 #[cfg(test)]
 mod fake;
+mod go;
 mod queue;
 mod recover;
 mod sandboxed;

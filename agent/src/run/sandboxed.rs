@@ -1,8 +1,8 @@
 //! The real [`Work`]: borg in the sandbox, which inherits the repository's lock and the slot.
 
 use super::Folders;
-use super::cache;
 use super::work::{Order, Work};
+use super::{cache, go};
 use crate::borg::{self, Access, Call, Job, Launch, Limits, Places, Running};
 use crate::sandbox::{self, Capabilities, Plan, SandboxVolume};
 use borgherd_api::Reason;
@@ -12,8 +12,14 @@ use futures::future::BoxFuture;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// A borg that reads a live volume gets this long to end when it is asked to: the volume may have to go to another node.
+const LET_GO: Duration = Duration::from_secs(5);
+/// It waits no longer for a repository that somebody else has locked: applications are held still.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs borg in sandboxes.
 #[derive(Debug)]
@@ -50,12 +56,23 @@ impl Sandboxed {
             ssh_privatekey: Path::new(sandbox::SSH_PRIVATEKEY),
             known_hosts: Path::new(sandbox::KNOWN_HOSTS),
         };
-        let job = Job { spec, host_id: &self.host_id, places, limits: self.limits };
+        let limits = if go::patience(order.run).is_some() { live(self.limits) } else { self.limits };
+        let job = Job { spec, host_id: &self.host_id, places, limits };
         let launcher = Launcher { exe: &self.exe, state: &state, order: &order };
         let report = borg::execute(job, &launcher, progress, cancel, &self.now).await;
         let mut status = BorgRunStatus::default();
         report.write_into(&mut status);
         status
+    }
+}
+
+/// The limits of a run that reads a live volume.
+fn live(limits: Limits) -> Limits {
+    Limits {
+        lock_patience: limits.lock_patience.min(LOCK_PATIENCE),
+        interrupt: limits.interrupt.min(LET_GO),
+        terminate: limits.terminate.min(LET_GO),
+        ..limits
     }
 }
 

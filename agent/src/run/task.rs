@@ -1,6 +1,6 @@
 //! One run from its claim to its final status.
 //!
-//! Order: repository's lock, slot, claim as Running, Secret, volume, borg, report. Invariants:
+//! Order: repository's lock, slot, claim as Running, Secret, volume, for a live one the controller's word, borg, report. Invariants:
 //! - borg starts only after the API server has taken our claim as Running, which a conflict refuses; so no two processes run it.
 //! - the repository's lock is held until the report is written: who gets the lock after us knows that no report of ours is under way.
 //! - the slot goes as soon as borg has ended.
@@ -8,6 +8,7 @@
 use super::account::{Account, WriteError};
 use super::conclude::conclude;
 use super::context::{Context, Counted, place};
+use super::go;
 use super::secret::{self, SecretError};
 use super::work::Order;
 use super::{PATIENCE, next_pause};
@@ -49,9 +50,9 @@ impl End {
     }
 }
 
-/// Take `run` through its life. `cancel` fires when it is deleted or the agent stops.
-pub(super) async fn perform(ctx: &Context, run: BorgRun, cancel: CancellationToken) {
-    let mut task = Task { ctx, queued_at: (ctx.now)(), account: Account::new(ctx.runs.clone(), run), cancel };
+/// Take `run` through its life. `cancel` fires when it is deleted or the agent stops; a live one is let go by `given`.
+pub(super) async fn perform(ctx: &Context, run: BorgRun, cancel: CancellationToken, given: Given) {
+    let mut task = Task { ctx, queued_at: (ctx.now)(), account: Account::new(ctx.runs.clone(), run), cancel, given };
     let (lock, end) = match task.hold().await {
         Ok((lock, slot)) => {
             let end = task.with_slot(&lock, slot).await;
@@ -74,11 +75,15 @@ pub(super) async fn perform(ctx: &Context, run: BorgRun, cancel: CancellationTok
     drop(lock);
 }
 
+/// When the controller lets a live run go.
+type Given = watch::Receiver<Option<chrono::DateTime<chrono::Utc>>>;
+
 struct Task<'a> {
     ctx: &'a Context,
     account: Account,
     cancel: CancellationToken,
     queued_at: chrono::DateTime<chrono::Utc>,
+    given: Given,
 }
 
 impl Task<'_> {
@@ -173,12 +178,33 @@ impl Task<'_> {
             Some(volume) => Some(self.volume(&volume).await?),
             None => None,
         };
-        let run = self.run().clone();
+        let run = match go::patience(self.run()) {
+            Some(patience) => self.let_go(patience).await?,
+            None => self.run().clone(),
+        };
         let order = Order { run: &run, volume, secrets, lock, slot: &slot };
         let done = self.borg(order).await;
         drop(slot);
         drop(used);
         Ok(self.merged(done))
+    }
+
+    /// Says that borg could begin, and waits until it may. Who may not for too long gives the slot back.
+    async fn let_go(&mut self, patience: Duration) -> Result<BorgRun, End> {
+        let ready = BorgRunStatus { ready_at: Some((self.ctx.now)()), ..self.account.status() };
+        self.write(ready).await?;
+        tracing::info!("ready, waiting to be let go");
+        let mut given = self.given.clone();
+        let waited = self.within(timeout(patience, given.wait_for(Option::is_some))).await?;
+        let at = waited.ok().and_then(|given| given.ok().and_then(|at| *at));
+        match at {
+            Some(at) => Ok(go::begun(self.run().clone(), at)),
+            None => Err(End::With {
+                phase: RunPhase::Interrupted,
+                reason: Reason::Interrupted,
+                message: format!("It was ready, and the controller did not let it begin within {} s.", patience.as_secs()),
+            }),
+        }
     }
 
     async fn secrets(&self) -> Result<Secrets, End> {
@@ -257,6 +283,7 @@ impl Task<'_> {
             agent: Some(self.ctx.me.clone()),
             queued_at: before.queued_at,
             started_at: before.started_at,
+            ready_at: before.ready_at,
             finished_at: None,
             progress: done.progress.or(before.progress),
             ..done

@@ -5,7 +5,7 @@
 
 use super::context::Context;
 use super::decide::{Action, Seen, decide};
-use super::{recover, task};
+use super::{go, recover, task};
 use borgherd_api::crd::BorgRun;
 use borgherd_runtime::refusal::words_of_watch;
 use futures::TryStreamExt;
@@ -16,6 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch::Sender;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -77,11 +78,18 @@ pub async fn run(ctx: Arc<Context>, client: Client, namespace: &str, signs: &imp
     Ok(())
 }
 
+/// A run that this process has a task for.
+struct Under {
+    task: Id,
+    cancel: CancellationToken,
+    go: Sender<Option<chrono::DateTime<chrono::Utc>>>,
+}
+
 /// The tasks, and what a listing under way has shown so far.
 struct Tasks {
     ctx: Arc<Context>,
     running: JoinSet<()>,
-    by_uid: HashMap<String, (Id, CancellationToken)>,
+    by_uid: HashMap<String, Under>,
     listing: Vec<DeserializeGuard<BorgRun>>,
     seen: Seen,
 }
@@ -135,7 +143,11 @@ impl Tasks {
         if run.metadata.deletion_timestamp.is_some() {
             self.cancel(&uid);
         }
-        if self.by_uid.contains_key(&uid) {
+        if let Some(under) = self.by_uid.get(&uid) {
+            under.go.send_if_modified(|given| {
+                let now = go::given(&run);
+                now.is_some() && std::mem::replace(given, now) != now
+            });
             return;
         }
         match decide(&run, &self.ctx.me, self.seen) {
@@ -150,26 +162,27 @@ impl Tasks {
             tracing::info_span!("run", run = run.name_any(), uid, namespace = run.spec.subject.namespace, pvc = run.spec.subject.pvc);
         let cancel = self.ctx.stop.child_token();
         let (ctx, token) = (Arc::clone(&self.ctx), cancel.clone());
+        let (go, given) = tokio::sync::watch::channel(go::given(&run));
         let work = async move {
             match action {
                 Action::Leave => {}
-                Action::Take => task::perform(&ctx, run, token).await,
+                Action::Take => task::perform(&ctx, run, token, given).await,
                 Action::Recover => recover::recover(&ctx, run, token).await,
             }
         };
         let handle = self.running.spawn(work.instrument(span));
-        self.by_uid.insert(uid, (handle.id(), cancel));
+        self.by_uid.insert(uid, Under { task: handle.id(), cancel, go });
     }
 
     fn cancel(&self, uid: &str) {
-        if let Some((_, cancel)) = self.by_uid.get(uid) {
-            cancel.cancel();
+        if let Some(under) = self.by_uid.get(uid) {
+            under.cancel.cancel();
         }
     }
 
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>) -> Result<(), WatchError> {
         let (ended, ()) = ended?;
-        self.by_uid.retain(|_, (id, _)| *id != ended);
+        self.by_uid.retain(|_, under| under.task != ended);
         Ok(())
     }
 }

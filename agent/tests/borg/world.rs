@@ -194,6 +194,7 @@ impl World {
             exclude: self.exclude.clone(),
             compression: self.compression.clone(),
             files_cache: None,
+            live: None,
         })
     }
 

@@ -146,7 +146,7 @@ pub enum VolumePhase {
     Cut,
     /// Ready; waiting to be admitted (writer's turn, limits, retry).
     Waiting,
-    /// The clone and its holder are being made and mounted.
+    /// The clone and its holder are being made and mounted; of a live volume: its run is made.
     Cloning,
     /// The run exists; it waits for a slot of its node.
     Queued,
@@ -203,10 +203,13 @@ pub struct VolumeStatus {
     /// The VolumeSnapshot in the Backup's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
-    /// The instant captured.
+    /// The instant captured; of a live volume: when its reading began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<DateTime<Utc>>,
-    /// Where there are hooks: whether it was cut while the applications were held still.
+    /// Of a volume that is read in place; no snapshot is made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveStatus>,
+    /// Where there are hooks: whether it was cut (of a live volume: read as a whole) while the applications were held still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiesced: Option<bool>,
     /// When the controller saw the snapshot ready.
@@ -245,6 +248,34 @@ pub struct VolumeStatus {
     /// Seconds that each phase took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durations: Option<Durations>,
+}
+
+/// How a volume is read in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveStatus {
+    /// Its PersistentVolume.
+    #[schemars(length(max = 253))]
+    pub pv: String,
+    /// The pod by whose mount it is read in this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod: Option<String>,
+    /// Its UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub pod_uid: Option<String>,
+    /// When the reads of attempts began that came to nothing: an archive of such a moment, if there is one, does not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub void: Vec<DateTime<Utc>>,
+}
+
+impl VolumeStatus {
+    /// It is read in place: its run has a slot.
+    pub fn is_read(&self) -> bool {
+        self.live.is_some() && self.phase == VolumePhase::Archiving
+    }
 }
 
 /// Seconds from one milestone to the next, as the controller and the agent saw them.

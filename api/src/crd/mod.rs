@@ -11,7 +11,7 @@ mod restore;
 mod run;
 pub mod snapshot;
 
-pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus, Durations, Outcome, Trigger, VolumePhase, VolumeStatus};
+pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus, Durations, LiveStatus, Outcome, Trigger, VolumePhase, VolumeStatus};
 pub use maintenance::{
     ArchiveVerdict, CheckOptions, CheckResult, CompactOptions, Judged, Maintenance, MaintenancePhase, PruneOptions, PruneResult,
 };
@@ -21,6 +21,6 @@ pub use restore::{
     Candidate, Restore, RestorePhase, RestoreSource, RestoreSpec, RestoreStatus, RestoreTarget, RetentionQuestion, SourceKind,
 };
 pub use run::{
-    AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, ListOptions, Operation, Owner, Progress,
-    RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,
+    AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, ListOptions, LiveOptions, Operation, Owner,
+    Progress, RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,
 };

@@ -12,6 +12,9 @@ pub struct QuiesceStatus {
     /// Where it stands.
     #[serde(default)]
     pub phase: QuiescePhase,
+    /// Of a live volume: the attempt that it is for, which has a freeze of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     /// When the watchdogs in the containers resume the applications by themselves; a cut seen later is not quiesced.
     pub deadline: DateTime<Utc>,
     /// When the last pre hook had ended.
@@ -47,7 +50,7 @@ pub enum QuiescePhase {
     /// Pre hooks run.
     #[default]
     Freezing,
-    /// All have run; the snapshots are being cut.
+    /// All have run; the snapshots are being cut, or a live volume is read.
     Frozen,
     /// Post hooks run until all have succeeded.
     Thawing,
@@ -58,7 +61,7 @@ pub enum QuiescePhase {
 /// Why an application was resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Release {
-    /// Every snapshot is cut.
+    /// Every snapshot is cut; the reading of a live volume has ended, however.
     Cut,
     /// A pre hook failed.
     HookFailed,

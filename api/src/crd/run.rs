@@ -117,11 +117,11 @@ pub struct RunRepository {
     pub expected_id: Option<String>,
 }
 
-/// A volume that a holder keeps mounted on the run's node.
+/// A volume that a pod keeps mounted on the run's node: a holder, or the application's own whose live volume is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunVolume {
-    /// UID of the holder pod: the name of its folder below the kubelet's pods.
+    /// UID of that pod: the name of its folder below the kubelet's pods.
     #[schemars(length(min = 1, max = 63))]
     pub holder_uid: String,
     /// Name of the PersistentVolume: the name of the mount's folder.
@@ -162,10 +162,10 @@ impl Operation {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArchiveOptions {
-    /// Name of the archive.
+    /// Name of the archive; of a live volume the one of the moment it is let go.
     #[schemars(length(min = 1, max = 600))]
     pub name: String,
-    /// The cut, borg's `--timestamp`.
+    /// The cut, borg's `--timestamp`; of a live volume the moment it is let go.
     pub cut: DateTime<Utc>,
     /// Facts for the archive's comment.
     pub facts: VolumeFacts,
@@ -181,6 +181,18 @@ pub struct ArchiveOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub files_cache: Option<String>,
+    /// The volume is read in place, while it may be written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveOptions>,
+}
+
+/// For a volume that is read in place. The run says `readyAt` once borg could begin, and begins when the controller sets the annotation
+/// [`crate::names::GO`]: only then are applications held still.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveOptions {
+    /// Seconds for which a run that is ready waits to be let go; then it ends as interrupted.
+    pub patience: u32,
 }
 
 /// What is needed to make a PVC again and to know whose it was: the JSON of an archive's comment and of the annotation
@@ -289,6 +301,9 @@ pub struct BorgRunStatus {
     /// When it got its slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<DateTime<Utc>>,
+    /// Of a live volume: since when it has all it needs and waits to be let go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<DateTime<Utc>>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<DateTime<Utc>>,

@@ -1,5 +1,6 @@
 //! Which volumes cannot be backed up, whatever their annotations say.
 
+use super::mode::Mode;
 use crate::names;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use std::fmt;
@@ -24,6 +25,13 @@ pub enum Exclusion {
     NotCsi,
 }
 
+impl Exclusion {
+    /// Whether it counts in this mode.
+    pub fn stands(self, mode: Mode) -> bool {
+        self != Self::NotCsi || mode == Mode::Snapshot
+    }
+}
+
 impl fmt::Display for Exclusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -31,7 +39,9 @@ impl fmt::Display for Exclusion {
             Self::Deleting => "is being deleted",
             Self::Unbound => "is not bound to a volume",
             Self::Temporary => "is a temporary clone of Borgherd's own",
-            Self::NotCsi => "is not of a CSI driver: its volume cannot be snapshotted",
+            Self::NotCsi => {
+                "is not of a CSI driver: its volume cannot be snapshotted, only read in place (annotation borgherd.dev/mode: live)"
+            }
         })
     }
 }

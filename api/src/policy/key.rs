@@ -18,7 +18,7 @@ pub enum Key {
     Keep,
     /// How many archives stay.
     ArchiveKeep,
-    /// `snapshot`.
+    /// `snapshot` or `live`.
     Mode,
     /// `VolumeSnapshotClass`.
     SnapshotClass,

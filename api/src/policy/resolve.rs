@@ -4,6 +4,7 @@ use super::borg;
 use super::keep::Keep;
 use super::key::Key;
 use super::merge::{Effective, Origin};
+use super::mode::Mode;
 use super::problem::Problem;
 use super::zone;
 use crate::database::{self, Presets};
@@ -27,8 +28,10 @@ pub enum ArchiveWhen {
 pub struct Policy {
     /// When a backup is due; `None`: this PVC is not backed up.
     pub schedule: Option<Schedule>,
-    /// Which backups are archived.
+    /// Which backups are archived; in mode `live` every one, whatever `archive-schedule` says.
     pub archive: ArchiveWhen,
+    /// How the volume is read.
+    pub mode: Mode,
     /// For the schedules, and for the spans of time of which a snapshot stays.
     pub time_zone: Tz,
     /// Name of a `Repository`; `None`: the default one.
@@ -68,10 +71,11 @@ pub fn resolve(namespace: &str, pvc: &str, effective: &Effective) -> Result<Poli
         "" => Ok(ArchiveWhen::Never),
         text => schedule(text).map(ArchiveWhen::At),
     });
-    let _snapshot: Option<()> = reader.read(Key::Mode, mode);
+    let mode = reader.read(Key::Mode, Mode::parse).unwrap_or_default();
     let policy = Policy {
         schedule: reader.read(Key::Schedule, schedule),
-        archive: archive.unwrap_or(ArchiveWhen::EveryBackup),
+        archive: archive.filter(|_| mode == Mode::Snapshot).unwrap_or(ArchiveWhen::EveryBackup),
+        mode,
         time_zone: reader.read(Key::TimeZone, zone::parse).unwrap_or(Tz::UTC),
         repository: reader.read(Key::Repository, name),
         keep: reader.read(Key::Keep, Keep::parse),
@@ -110,14 +114,6 @@ impl Reader<'_> {
                 None
             }
         }
-    }
-}
-
-fn mode(text: &str) -> Result<(), String> {
-    match text {
-        "snapshot" => Ok(()),
-        "live" => Err("is not available yet in this version; only 'snapshot' is".to_owned()),
-        _ => Err("must be 'snapshot'".to_owned()),
     }
 }
 

@@ -22,6 +22,7 @@ const OWN: &[&str] = &[
     names::VOLUME_FACTS,
     names::NODE_AFFINITY,
     names::POLICY,
+    names::GO,
     names::COMPONENT,
     names::SLOTS,
     names::VERSION,

@@ -44,6 +44,7 @@ fn doing(volume: &VolumeStatus, here: Here) -> String {
         VolumePhase::Cutting => "taking the snapshot".to_owned(),
         VolumePhase::Cut => format!("{cut}snapshot not ready yet"),
         VolumePhase::Waiting => format!("{cut}waiting to be archived{again}"),
+        VolumePhase::Cloning if volume.live.is_some() => format!("finding the pod that has it mounted{again}"),
         VolumePhase::Cloning => format!("mounting a clone{on_node}{again}"),
         VolumePhase::Queued => format!("waiting for a slot{on_node}{again}"),
         VolumePhase::Archiving => format!("archiving{on_node}{again}"),
@@ -96,7 +97,7 @@ fn lines(volume: &VolumeStatus, here: Here) -> Vec<(&'static str, String)> {
     let repository = volume.repository.as_ref().map(|r| format!(" in {r}")).unwrap_or_default();
     let found = [
         ("why", why),
-        ("cut", volume.cut.map(|cut| here.full(cut))),
+        (if volume.live.is_some() { "read from" } else { "cut" }, volume.cut.map(|cut| here.full(cut))),
         ("snapshot", volume.snapshot.clone()),
         ("archive", volume.archive.as_ref().map(|a| format!("{a}{repository}"))),
         ("size", volume.progress.map(sizes)),

@@ -4,7 +4,7 @@ use super::observe::Seen;
 use crate::policy::{Judged, judge};
 use borgherd_api::crd::{Backup, Outcome, Progress, VolumePhase, VolumeStatus};
 use borgherd_api::due::due;
-use borgherd_api::policy::{ArchiveWhen, Key, Origin, Policy, Problem};
+use borgherd_api::policy::{ArchiveWhen, Key, Mode, Origin, Policy, Problem};
 use borgherd_api::repository::{self, Unusable};
 use borgherd_api::{Reason, names, time};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -276,7 +276,11 @@ impl Place {
     fn of(policy: &Policy, pvc: &PersistentVolumeClaim) -> Option<Self> {
         Some(Self {
             namespace: pvc.namespace().unwrap_or_default(),
-            subject: policy.group.as_ref().map_or_else(|| format!("pvc/{}", pvc.name_any()), |g| format!("group/{g}")),
+            subject: policy
+                .group
+                .as_ref()
+                .filter(|_| policy.mode == Mode::Snapshot)
+                .map_or_else(|| format!("pvc/{}", pvc.name_any()), |g| format!("group/{g}")),
             schedule: policy.schedule.as_ref()?.to_string(),
             zone: policy.time_zone.name(),
         })

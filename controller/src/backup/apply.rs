@@ -28,6 +28,7 @@ impl Work<'_> {
         match step {
             Step::Wait(_) => Ok(volume.clone()),
             Step::Tell(reason, message) => Ok(VolumeStatus { reason: Some(reason), message: Some(message), ..volume.clone() }),
+            Step::Prepare if self.is_live(&volume.pvc) => self.prepare_live(volume).await,
             Step::Prepare => match prepare::check(self, volume).await? {
                 Ok(done) => {
                     *prepared = Some(done);
@@ -49,12 +50,20 @@ impl Work<'_> {
                 let at = RunVolume { holder_uid: holder, pv };
                 self.run(volume, seen.snapshot.as_deref(), exposed, node, at).await
             }
+            Step::RunLive(consumer) => self.run_live(volume, consumer).await,
+            Step::Begin => Ok(self.begin_reading(volume)),
+            Step::Go(at) => self.let_go(volume, at).await,
             Step::FindRun => self.find_run(volume).await,
             Step::Follow(phase) => Ok(archive::follow(volume, exposed, phase)),
             Step::Conclude => self.conclude(volume, exposed).await,
             Step::Fail(reason @ (Reason::CloneNotBound | Reason::HolderNotStarted), message) => {
                 let why = self.why_not_exposed(&volume.pvc).await;
                 Ok(self.failed(volume, reason, format!("{message} ({why})")))
+            }
+            Step::Fail(reason @ Reason::PodGone, message) => {
+                // at once, since what follows may take its time
+                self.stop_reading(volume).await?;
+                Ok(self.failed(volume, reason, message))
             }
             Step::Fail(reason, message) => Ok(self.failed(volume, reason, message)),
             Step::Clean => {
@@ -85,6 +94,7 @@ impl Work<'_> {
 
     /// Everything temporary is gone: the end, or the wait for the next try.
     async fn finish(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
+        self.disown(volume).await?;
         let durations = Durations { clean: self.since(volume.since), ..volume.durations.unwrap_or_default() };
         let mut done = VolumeStatus { durations: Some(durations), run: None, since: Some(self.now), ..volume.clone() };
         if volume.outcome.is_none() {

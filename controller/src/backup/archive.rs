@@ -28,16 +28,17 @@ impl Work<'_> {
 
     /// What the ledger is asked for, without the Repository's limit: that matters only until it is granted.
     fn request(&self, volume: &VolumeStatus, repository: &str, location: &str, snapshot: Option<&VolumeSnapshot>) -> Request {
-        let class = self.policy(&volume.pvc).ok().and_then(|policy| policy.clone_class);
+        let class = || self.policy(&volume.pvc).ok().and_then(|policy| policy.clone_class).or_else(|| facts(snapshot).storage_class);
         Request {
             owner: (self.owner.namespace.clone(), self.owner.name.clone()),
             turn: Turn::Backup,
             namespace: self.owner.namespace.clone(),
-            cut: volume.cut.unwrap_or(self.now),
+            // a live volume has no cut yet, and must keep its place
+            cut: volume.cut.or(volume.since.filter(|_| volume.live.is_some())).unwrap_or(self.now),
             repository: repository.to_owned(),
             max_concurrent: None,
             location: location.to_owned(),
-            class: class.or_else(|| facts(snapshot).storage_class),
+            class: volume.live.is_none().then(class).flatten(),
         }
     }
 
@@ -69,7 +70,10 @@ impl Work<'_> {
             Answer::Superseded => VolumeStatus {
                 outcome: Some(Outcome::Superseded),
                 reason: Some(Reason::Superseded),
-                message: Some("a newer cut of this volume is archived in its place; the snapshot stays".into()),
+                message: Some(match volume.live {
+                    None => "a newer cut of this volume is archived in its place; the snapshot stays".into(),
+                    Some(_) => "a newer backup of this volume goes in its place".into(),
+                }),
                 ..self.enter(volume, VolumePhase::Cleaning)
             },
             Answer::Granted => {
@@ -80,6 +84,7 @@ impl Work<'_> {
                     attempt: volume.attempt + 1,
                     not_before: None,
                     progress: None,
+                    quiesced: volume.quiesced.filter(|_| volume.live.is_none()),
                     durations: Some(durations),
                     ..self.enter(volume, VolumePhase::Cloning)
                 }
@@ -155,6 +160,7 @@ impl Work<'_> {
             exclude: policy.exclude,
             compression: policy.compression,
             files_cache: policy.files_cache,
+            live: None,
         });
         let order = run::Order {
             name: &name,

@@ -3,6 +3,8 @@
 //! Invariant: a step that destroys or concludes is only decided from a *written* status, so a controller that is killed
 //! anywhere finds itself again.
 
+use super::live::decide as live;
+use super::live::find::Consumer;
 use crate::config::{Limits, Timeouts};
 use crate::expose::Exposed;
 use borgherd_api::Reason;
@@ -31,6 +33,8 @@ pub struct Seen {
     pub exposed: Exposed,
     /// Why nobody will ever end the run, if that is so.
     pub lost: Option<(Reason, String)>,
+    /// Of a live volume.
+    pub live: live::Seen,
 }
 
 /// The next step of one volume.
@@ -65,6 +69,12 @@ pub enum Step {
         /// PersistentVolume of the clone.
         pv: String,
     },
+    /// Create the run that reads a live volume by the mount of this pod.
+    RunLive(Consumer),
+    /// Write down that a live volume is read from now on.
+    Begin,
+    /// Let the run of a live volume begin, as was written down.
+    Go(DateTime<Utc>),
     /// The run is missing from the cache: look for it.
     FindRun,
     /// Take over how far the run is.
@@ -108,6 +118,9 @@ pub fn decide(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
         VolumePhase::Cutting if seen.held => Step::Wait(None),
         VolumePhase::Cutting => cutting(volume, seen, rules),
         VolumePhase::Cut => cut(volume, seen, rules),
+        VolumePhase::Waiting if volume.live.is_some() => live::waiting(volume, seen, rules),
+        VolumePhase::Cloning if volume.live.is_some() => live::cloning(seen),
+        VolumePhase::Queued | VolumePhase::Archiving if volume.live.is_some() => live::running(volume, seen, rules),
         VolumePhase::Waiting => waiting(volume, seen, rules),
         VolumePhase::Cloning => cloning(volume, seen, rules),
         VolumePhase::Queued | VolumePhase::Archiving => running(volume, seen, rules),
@@ -177,7 +190,7 @@ fn waiting(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
     }
 }
 
-fn no_turn(volume: &VolumeStatus, within: Duration) -> String {
+pub(super) fn no_turn(volume: &VolumeStatus, within: Duration) -> String {
     match (volume.reason, &volume.message) {
         (Some(Reason::RepositoryParked), Some(why)) => format!("its turn did not come within {within:?}: {why}"),
         _ => format!("its turn did not come within {within:?}; raise timeouts.queue, agent.slots or the Repository's maxConcurrent"),
@@ -219,7 +232,7 @@ fn no_node(said: &str) -> String {
     format!("no node can mount the clone: {said}; make a node that can, or allow its taint by holder.tolerations in the chart")
 }
 
-fn running(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
+pub(super) fn running(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
     let Some(run) = &seen.exposed.run else { return Step::FindRun };
     let status = run.status.clone().unwrap_or_default();
     if status.phase.is_final() {

@@ -4,6 +4,7 @@ mod apply;
 mod archive;
 pub mod decide;
 pub mod history;
+pub mod live;
 pub mod prepare;
 pub mod report;
 mod snapshot;
@@ -86,8 +87,8 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
             return Ok(None); // whose end lets it in wakes it
         }
         let is_prepared = before.iter().zip(&prepared).all(|(v, prepared)| v.phase != VolumePhase::Pending || prepared.is_some());
-        let (held, wake) = match Box::pin(quiesce::step(&work, &before, is_prepared)).await? {
-            Turn::Go { held, wake } => (held, wake),
+        let (go, wake) = match Box::pin(quiesce::step(&work, &before, is_prepared)).await? {
+            Turn::Go { held, may_begin, wake } => (Go { held, may_begin }, wake),
             Turn::Again(next) => {
                 backup = *next;
                 continue;
@@ -97,7 +98,7 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
         let rules = Rules { timeouts: ctx.config.timeouts, agent_check: lost::AGENT_CHECK, now: work.now };
         let mut steps = Vec::with_capacity(before.len());
         for (volume, prepared) in before.iter().zip(&prepared) {
-            let seen = observe(&work, volume, prepared.is_some(), held).await?;
+            let seen = observe(&work, volume, prepared.is_some(), go).await?;
             let step = decide(volume, &seen, &rules);
             let asks = !is_made(&step) || ctx.echo.asks(&format!("{step:?} {}", work.temporary(&volume.pvc)));
             let later = Step::Wait(Some(work.now + echo::PATIENCE));
@@ -144,7 +145,7 @@ fn is_frozen(backup: &Backup) -> bool {
 
 /// A step that changes no status but asks the API server for something that takes time.
 const fn is_asked_for(step: &Step) -> bool {
-    matches!(step, Step::CloneSnapshot | Step::Clone | Step::Clean | Step::Admit)
+    matches!(step, Step::CloneSnapshot | Step::Clone | Step::Clean | Step::Admit | Step::Go(_))
 }
 
 /// One volume's failure to make a step must not lose what the others did.
@@ -174,7 +175,15 @@ fn may_cut(work: &Work<'_>, volumes: &[VolumeStatus]) -> bool {
     ctx.cuts.ask(&owner.uid, &(owner.namespace.clone(), owner.name.clone()), count, begun, ctx.config.limits.max_cuts)
 }
 
-async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool, held: bool) -> Result<Seen, Error> {
+/// What the freeze says to the volumes.
+#[derive(Clone, Copy)]
+struct Go {
+    held: bool,
+    may_begin: bool,
+}
+
+async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool, go: Go) -> Result<Seen, Error> {
+    let Go { held, may_begin } = go;
     let ctx = work.ctx;
     let name = work.temporary(&volume.pvc);
     let exposed = Exposed::see(&ctx.stores, &ctx.config, &name, &work.owner.uid, volume.run.as_deref());
@@ -183,7 +192,24 @@ async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool, held: b
         Some(run) => lost::check(ctx, volume.since, run, work.now).await?,
         None => None,
     };
-    Ok(Seen { archive: wants_archive(work, &volume.pvc), prepared, held, snapshot: work.cached_snapshot(volume), exposed, lost })
+    let live = observe_live(work, volume, may_begin).await?;
+    Ok(Seen { archive: wants_archive(work, &volume.pvc), prepared, held, snapshot: work.cached_snapshot(volume), exposed, lost, live })
+}
+
+/// The pod by which a live volume is to be read, or is.
+async fn observe_live(work: &Work<'_>, volume: &VolumeStatus, may_begin: bool) -> Result<live::decide::Seen, Error> {
+    let (ctx, namespace) = (work.ctx, work.owner.namespace.as_str());
+    let seen = live::decide::Seen { may_begin, ..live::decide::Seen::default() };
+    let Some(status) = &volume.live else { return Ok(seen) };
+    Ok(match volume.phase {
+        VolumePhase::Waiting | VolumePhase::Cloning => {
+            live::decide::Seen { consumer: Some(live::find::consumer(ctx, namespace, &volume.pvc).await?), ..seen }
+        }
+        VolumePhase::Queued | VolumePhase::Archiving => {
+            live::decide::Seen { gone: live::find::gone(ctx, namespace, status).await?, ..seen }
+        }
+        VolumePhase::Pending | VolumePhase::Cutting | VolumePhase::Cut | VolumePhase::Cleaning | VolumePhase::Finished => seen,
+    })
 }
 
 /// A person who asks gets an archive; the schedule respects that a volume is never archived.

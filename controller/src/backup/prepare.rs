@@ -11,7 +11,7 @@ use borgherd_api::names::{
     self, DELETE_AFTER, IN_FLIGHT, NODE_AFFINITY, OWNER, OWNER_UID, POLICY, PVC, PVC_NAME, PVC_UID, RETAIN, SCHEDULED_TIME, TYPE,
     VOLUME_FACTS,
 };
-use borgherd_api::policy::{self, Key, Policy};
+use borgherd_api::policy::{self, Key, Mode, Policy};
 use borgherd_api::retention::Retain;
 use k8s_openapi::api::core::v1::{NodeSelector, PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Api, ObjectMeta};
@@ -30,8 +30,8 @@ pub struct Prepared {
     pub facts: VolumeFacts,
 }
 
-/// Checks one volume; the inner error is for its status.
-pub async fn check(work: &Work<'_>, volume: &VolumeStatus) -> Result<Result<Prepared, Unusable>, Error> {
+/// The PVC, if it can be backed up; the inner error is for the volume's status.
+pub async fn claim(work: &Work<'_>, volume: &VolumeStatus) -> Result<Result<PersistentVolumeClaim, Unusable>, Error> {
     let namespace = &work.owner.namespace;
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(work.ctx.client.clone(), namespace);
     let Some(claim) = claims.get_opt(&volume.pvc).await.doing("reading the PVC")? else {
@@ -40,9 +40,20 @@ pub async fn check(work: &Work<'_>, volume: &VolumeStatus) -> Result<Result<Prep
             message: format!("there is no PVC {} in namespace {namespace}", volume.pvc),
         }));
     };
-    if let Some(exclusion) = policy::exclusion(&claim) {
+    let mode = Mode::of(&work.ctx.world().effective(namespace, &volume.pvc));
+    if let Some(exclusion) = policy::exclusion(&claim).filter(|exclusion| exclusion.stands(mode)) {
         return Ok(Err(Unusable { reason: Reason::VolumeNotSupported, message: format!("PVC {}: {exclusion}", volume.pvc) }));
     }
+    Ok(Ok(claim))
+}
+
+/// Checks one volume; the inner error is for its status.
+pub async fn check(work: &Work<'_>, volume: &VolumeStatus) -> Result<Result<Prepared, Unusable>, Error> {
+    let namespace = &work.owner.namespace;
+    let claim = match claim(work, volume).await? {
+        Ok(claim) => claim,
+        Err(unusable) => return Ok(Err(unusable)),
+    };
     let policy = match work.ctx.world().policy(namespace, &volume.pvc) {
         Ok(policy) => policy,
         Err(problems) => {
@@ -56,7 +67,8 @@ pub async fn check(work: &Work<'_>, volume: &VolumeStatus) -> Result<Result<Prep
     let spec = pv.and_then(|v| v.spec).unwrap_or_default();
     let affinity = spec.node_affinity.and_then(|affinity| affinity.required);
     let Some(driver) = spec.csi.map(|csi| csi.driver) else {
-        let message = format!("PVC {} is not of a CSI driver, so it cannot be snapshotted", volume.pvc);
+        let message =
+            format!("PVC {} is not of a CSI driver, so it cannot be snapshotted, only read in place (borgherd.dev/mode: live)", volume.pvc);
         return Ok(Err(Unusable { reason: Reason::VolumeNotSupported, message }));
     };
     Ok(choose_class(&work.ctx.stores.classes.state(), policy.snapshot_class.as_deref(), &driver)
@@ -94,21 +106,25 @@ fn choose_class(all: &[Arc<VolumeSnapshotClass>], wanted: Option<&str>, driver: 
     }
 }
 
-fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String, policy: &Policy, affinity: Option<&NodeSelector>) -> Prepared {
-    let pvc = claim.name_any();
-    let name = names::snapshot(&pvc, &work.owner.uid, named_at(work.backup));
+/// What is needed to make the PVC again; `snapshot` is the name of its VolumeSnapshot, if there is one.
+pub fn facts(work: &Work<'_>, claim: &PersistentVolumeClaim, snapshot: String) -> VolumeFacts {
     let spec = claim.spec.clone().unwrap_or_default();
-    let size = spec.resources.and_then(|r| r.requests?.get("storage").map(|q| q.0.clone())).unwrap_or_default();
-    let facts = VolumeFacts {
+    VolumeFacts {
         cluster_uid: work.ctx.cluster_uid.clone(),
         backup_uid: work.owner.uid.clone(),
         pvc_uid: claim.meta().uid.clone().unwrap_or_default(),
-        size,
+        size: spec.resources.and_then(|r| r.requests?.get("storage").map(|q| q.0.clone())).unwrap_or_default(),
         storage_class: spec.storage_class_name,
         access_modes: spec.access_modes.unwrap_or_default(),
         labels: claim.labels().clone(),
-        snapshot: name.clone(),
-    };
+        snapshot,
+    }
+}
+
+fn prepared(work: &Work<'_>, claim: &PersistentVolumeClaim, class: String, policy: &Policy, affinity: Option<&NodeSelector>) -> Prepared {
+    let pvc = claim.name_any();
+    let name = names::snapshot(&pvc, &work.owner.uid, named_at(work.backup));
+    let facts = facts(work, claim, name.clone());
     let mut labels = BTreeMap::from([
         (IN_FLIGHT.to_owned(), work.owner.uid.clone()),
         (OWNER_UID.to_owned(), work.owner.uid.clone()),

@@ -57,6 +57,10 @@ async fn success(work: &Work<'_>, volume: &VolumeStatus) {
         (Some(Outcome::Incomplete | Outcome::Failed) | None, _) => return,
     };
     work.ctx.events.normal(&events::about(work.backup), "Backup", reason, &note).await;
+    if let (Some(_), Some(Outcome::Succeeded), Some(told)) = (&volume.live, volume.outcome, &volume.message) {
+        let note = format!("{}: {told}", volume.pvc);
+        work.ctx.events.warning(&events::about(work.backup), "Backup", "ChangedWhileRead", &note).await;
+    }
 }
 
 /// A snapshot that the storage refuses is tried on until the deadline: people should know before.

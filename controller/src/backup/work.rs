@@ -1,6 +1,6 @@
 //! One Backup being worked on: what every step of its volumes needs.
 
-use super::decide;
+use super::{decide, live};
 use crate::admission::Ticket;
 use crate::context::Context;
 use crate::repository::Unusable;
@@ -95,7 +95,7 @@ impl<'a> Work<'a> {
             message: Some(message.into().chars().take(4000).collect()),
             not_before: retry,
             outcome: retry.is_none().then_some(Outcome::Failed),
-            ..self.enter(volume, VolumePhase::Cleaning)
+            ..self.enter(&live::void(volume.clone()), VolumePhase::Cleaning)
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::config::Annotations;
 use crate::world::{Claim, Decided, Past, Space};
 use borgherd_api::due::due;
 use borgherd_api::names::{self, BackupSubject};
-use borgherd_api::policy::{self, ArchiveWhen, Key, Origin, Policy};
+use borgherd_api::policy::{self, ArchiveWhen, Key, Mode, Origin, Policy};
 use borgherd_api::schedule::Schedule;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -36,7 +36,7 @@ pub struct Plan {
     pub decided: BTreeMap<String, Decided>,
 }
 
-/// PVCs that are cut together: same group (or the one PVC), same schedule, same zone.
+/// PVCs that are cut together: same group (or the one PVC), same schedule, same zone. What is read in place is read alone.
 struct Group<'a> {
     kind: &'static str,
     name: String,
@@ -108,12 +108,13 @@ type Groups<'a> = BTreeMap<(String, String, String), Group<'a>>;
 
 fn groups<'a>(namespace: &str, space: &'a Space, defaults: &Annotations, plan: &mut Plan) -> Groups<'a> {
     let mut groups = BTreeMap::new();
-    for (pvc, claim) in space.claims.iter().filter(|(_, c)| c.exclusion.is_none()) {
+    for (pvc, claim) in &space.claims {
         let effective = space.effective(claim, defaults);
-        if !effective.values.contains_key(&Key::Schedule) {
+        let mode = Mode::of(&effective);
+        if claim.exclusion.is_some_and(|e| e.stands(mode)) || !effective.values.contains_key(&Key::Schedule) {
             continue;
         }
-        let named = effective.values.get(&Key::Group).map(|(group, _)| group.clone()).filter(|g| !g.is_empty());
+        let named = effective.values.get(&Key::Group).map(|(group, _)| group.clone()).filter(|g| !g.is_empty() && mode == Mode::Snapshot);
         let (kind, name) = named.map_or_else(|| ("pvc", pvc.clone()), |group| ("group", group));
         match policy::resolve(namespace, &name, &effective) {
             Err(problems) => {
@@ -237,6 +238,25 @@ mod tests {
         assert_eq!(backups.len(), 1);
         assert_eq!(backups[0].volumes, ["b", "c"]);
         assert!(backups[0].archive);
+    }
+
+    #[test]
+    fn what_is_read_in_place_is_alone_always_archived_and_need_not_be_of_a_csi_driver() {
+        let grouped = [("schedule", "@hourly"), ("group", "app"), ("archive-schedule", "")];
+        let live = [("schedule", "@hourly"), ("group", "app"), ("archive-schedule", ""), ("mode", "live")];
+        let not_csi = |annotations: &[(&str, &str)]| Claim { exclusion: Some(policy::Exclusion::NotCsi), ..claim(OLD, annotations) };
+        let space = space(vec![
+            ("a", claim(OLD, &grouped)),
+            ("b", claim(OLD, &live)),
+            ("c", not_csi(&live)),
+            ("d", not_csi(&grouped)),
+            ("e", Claim { exclusion: Some(policy::Exclusion::Block), ..claim(OLD, &live) }),
+        ]);
+        let plan = decide("shop", &space, &Annotations::new(), at(NOW));
+        let mut backups: Vec<_> = plan.backups.into_iter().map(|b| (b.volumes.join(","), b.archive)).collect();
+        backups.sort();
+        assert_eq!(backups, [("a".to_owned(), false), ("b".into(), true), ("c".into(), true)]);
+        assert!(plan.decided.values().all(|d| d.warning.is_none()), "{:?}", plan.decided);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A finalizer keeps the Backup while anything is owed.
 
-use super::{Turn, again, exec, late, record, release, scale, session, set_finalizers, write};
+use super::{Turn, again, exec, late, reading, record, release, scale, session, set_finalizers, write};
 use crate::backup::status;
 use crate::backup::work::Work;
 use crate::context::Context;
@@ -80,8 +80,11 @@ async fn tried(work: &Work<'_>, mut quiesce: QuiesceStatus, groups: Vec<Vec<usiz
     Ok(written)
 }
 
-/// Resumes that are owed to applications: a command that still runs beside the snapshot holds none.
+/// Resumes that are owed to applications: a command that still runs beside the snapshot holds none, and while a live volume is read none is due.
 pub(super) fn held(quiesce: &QuiesceStatus) -> usize {
+    if quiesce.attempt.is_some() && quiesce.phase == QuiescePhase::Frozen {
+        return 0;
+    }
     let runs_beside = |hook: &&HookStatus| hook.kind == StepKind::Beside && hook.pre.iter().any(|pre| pre.result.is_none());
     quiesce.debts() - quiesce.hooks.iter().filter(runs_beside).map(|hook| hook.debts().count()).sum::<usize>()
 }
@@ -116,12 +119,20 @@ async fn pay_one(
         StepKind::Scale => (scale::post(client, namespace, action, pre, claimed, (work.ctx.clock)()).await, None),
         StepKind::Hook | StepKind::Beside | StepKind::Check | StepKind::Dump => {
             let argv = if action.shell { wrapper::post(action) } else { action.command.clone() };
-            (exec::run(client, namespace, action, &argv).await, None)
+            let ended = exec::run(client, namespace, action, &argv).await;
+            let not_held = (ended.result == ActionResult::Void && action.attempts == 0 && is_read(work))
+                .then(|| format!("pod {} was gone before the volume was read", action.pod));
+            (ended, not_held)
         }
     };
     record(work, "post", action, ended);
     action.not_before = (!action.is_paid()).then(|| (work.ctx.clock)() + plan::backoff(action.attempts));
     not_held
+}
+
+/// A live volume is read, or was until now.
+fn is_read(work: &Work<'_>) -> bool {
+    reading::volume(&status::volumes(work.backup)).is_some()
 }
 
 /// One Event for each first failure, one when it went well after all, and one for what was left as somebody else has made it; of what was tried

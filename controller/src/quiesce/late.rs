@@ -74,11 +74,12 @@ pub(super) async fn write(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: Qu
 fn judge(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: &QuiesceStatus) -> Vec<VolumeStatus> {
     let (voids, is_sound) = (plan::is_void(quiesce), plan::is_sound(quiesce));
     let judged = |volume: &VolumeStatus| {
-        let is_open = quiesce.release == Some(Release::Cut) && volume.phase == VolumePhase::Cutting;
+        let is_open = quiesce.release == Some(Release::Cut) && (volume.phase == VolumePhase::Cutting || volume.is_read());
         match (is_open, voids, is_sound) {
             (true, true, _) => {
                 let said = release::failed(quiesce, None).next().map(|(_, action)| release::sentence(action)).unwrap_or_default();
-                let message = format!("a pre hook turned out to have failed, so the snapshot does not count: {said}");
+                let what = if volume.live.is_some() { "archive" } else { "snapshot" };
+                let message = format!("a pre hook turned out to have failed, so the {what} does not count: {said}");
                 VolumeStatus { quiesced: Some(false), ..work.failed(volume, Reason::HookFailed, message) }
             }
             (true, false, false) => VolumeStatus { quiesced: Some(false), ..volume.clone() },

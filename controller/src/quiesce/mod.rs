@@ -8,6 +8,7 @@ mod debt;
 mod exec;
 mod find;
 mod late;
+mod reading;
 mod release;
 mod running;
 mod scale;
@@ -49,20 +50,32 @@ pub enum Turn {
     Go {
         /// The freeze lasts.
         held: bool,
+        /// A live volume whose run is ready may be read: what has to be held still is.
+        may_begin: bool,
         /// Next deadline or try.
         wake: Option<DateTime<Utc>>,
     },
 }
 
 impl Turn {
-    const FREE: Self = Self::Go { held: false, wake: None };
+    /// Nothing is held, and nothing has to be.
+    const FREE: Self = Self::Go { held: false, may_begin: true, wake: None };
 }
 
 /// One step of the freeze of a Backup that is not being deleted. `is_prepared`: every volume without a snapshot has been checked.
 pub async fn step(work: &Work<'_>, volumes: &[VolumeStatus], is_prepared: bool) -> Result<Turn, Error> {
-    let Some(mut quiesce) = work.backup.status.as_ref().and_then(|s| s.quiesce.clone()) else {
-        let begins = is_prepared && volumes.iter().any(|v| v.phase == VolumePhase::Pending);
-        return if begins { begin(work, volumes).await } else { Ok(Turn::FREE) };
+    let known = work.backup.status.as_ref().and_then(|s| s.quiesce.clone());
+    let awaited = reading::awaited(work, volumes);
+    let begins = match &known {
+        None => awaited.is_some() || is_prepared && volumes.iter().any(|v| v.phase == VolumePhase::Pending),
+        // the last attempt's is over
+        Some(quiesce) => awaited.is_some() && quiesce.phase == QuiescePhase::Thawed && quiesce.attempt != awaited,
+    };
+    if begins {
+        return begin(work, volumes, awaited).await;
+    }
+    let Some(mut quiesce) = known else {
+        return Ok(Turn::Go { held: false, may_begin: false, wake: None });
     };
     if late::collect(work, &mut quiesce) {
         return late::write(work, volumes, quiesce).await.map(again);
@@ -72,14 +85,20 @@ pub async fn step(work: &Work<'_>, volumes: &[VolumeStatus], is_prepared: bool) 
         Next::Begin(group) => run_group(work, quiesce, group).await,
         Next::Hold => hold(work, quiesce).await,
         Next::Wait(at) => {
-            let held = quiesce.phase == QuiescePhase::Frozen || plan::awaits(&quiesce);
-            Ok(Turn::Go { held, wake: Some(at) })
+            let is_frozen = quiesce.phase == QuiescePhase::Frozen;
+            let may_begin = is_frozen && awaited.is_some() && quiesce.attempt == awaited;
+            Ok(Turn::Go { held: is_frozen || plan::awaits(&quiesce), may_begin, wake: Some(at) })
         }
         Next::Release(why) => release::release(work, volumes, quiesce, why).await,
         Next::Pay(groups) => debt::pay(work, quiesce, groups).await,
         Next::Finish => debt::finish(work, quiesce).await,
-        Next::Done => Ok(Turn::FREE),
+        Next::Done => Ok(Turn::Go { held: false, may_begin: awaited.is_some(), wake: None }),
     }
+}
+
+/// Hooks begin for it: it has no snapshot yet, or is about to be read in place.
+fn is_awaiting(volume: &VolumeStatus) -> bool {
+    volume.phase == VolumePhase::Pending || volume.is_read()
 }
 
 /// Whether nothing is left that a cut is awaited of.
@@ -87,18 +106,21 @@ fn all_cut(work: &Work<'_>, volumes: &[VolumeStatus]) -> bool {
     volumes.iter().all(|volume| match volume.phase {
         VolumePhase::Pending => false,
         VolumePhase::Cutting => is_cut(work, volume),
+        VolumePhase::Archiving => reading::has_ended(work, volume),
         VolumePhase::Cut
         | VolumePhase::Waiting
         | VolumePhase::Cloning
         | VolumePhase::Queued
-        | VolumePhase::Archiving
         | VolumePhase::Cleaning
         | VolumePhase::Finished => true,
     })
 }
 
-/// Whether the snapshot's cut is visible.
+/// Whether the snapshot's cut is visible; of a live volume, whether its archive was made.
 fn is_cut(work: &Work<'_>, volume: &VolumeStatus) -> bool {
+    if volume.live.is_some() {
+        return reading::is_archived(work, volume);
+    }
     let name = volume.snapshot.as_deref().unwrap_or_default();
     let snapshot = crate::stores::get(&work.ctx.stores.snapshots, Some(&work.owner.namespace), name);
     snapshot.is_some_and(|s| s.status.as_ref().is_some_and(|s| s.creation_time.is_some()))
@@ -110,19 +132,19 @@ fn lists(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Vec<Vec<Hook>>, Un
         let message = |said: String| Unusable { reason: Reason::Invalid, message: format!("spec.hooks: {said}") };
         return hooks::check(own).map(|list| vec![list]).map_err(message);
     }
-    let pending = volumes.iter().filter(|v| v.phase == VolumePhase::Pending);
-    pending.map(|volume| Ok(work.policy(&volume.pvc)?.hooks)).collect()
+    let awaiting = volumes.iter().filter(|v| is_awaiting(v));
+    awaiting.map(|volume| Ok(work.policy(&volume.pvc)?.hooks)).collect()
 }
 
 /// The databases that the PVCs of a Backup name.
 fn databases(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Vec<(Preset, bool)>, Unusable> {
-    let pending = volumes.iter().filter(|v| v.phase == VolumePhase::Pending);
-    let all: Result<Vec<_>, Unusable> = pending.map(|volume| Ok(work.policy(&volume.pvc)?.databases)).collect();
+    let awaiting = volumes.iter().filter(|v| is_awaiting(v));
+    let all: Result<Vec<_>, Unusable> = awaiting.map(|volume| Ok(work.policy(&volume.pvc)?.databases)).collect();
     all.map(database::merge)
 }
 
-/// Finds the places and writes down what will be owed. Nothing is frozen.
-async fn begin(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Turn, Error> {
+/// Finds the places and writes down what will be owed. Nothing is frozen. `attempt`: of the live volume that is about to be read.
+async fn begin(work: &Work<'_>, volumes: &[VolumeStatus], attempt: Option<u32>) -> Result<Turn, Error> {
     let said = lists(work, volumes).and_then(|lists| Ok((resolve::order(&lists), databases(work, volumes)?)));
     let (ordered, databases) = match said {
         Ok(said) => said,
@@ -136,7 +158,7 @@ async fn begin(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Turn, Error>
     if [&config.namespace, &config.volumes_namespace].contains(&namespace) {
         return refuse(work, volumes, Reason::Invalid, "hooks are not run in Borgherd's own namespaces").await;
     }
-    let pvcs: Vec<&str> = volumes.iter().filter(|v| v.phase == VolumePhase::Pending).map(|v| v.pvc.as_str()).collect();
+    let pvcs: Vec<&str> = volumes.iter().filter(|v| is_awaiting(v)).map(|v| v.pvc.as_str()).collect();
     let mut finder = Finder::new(&work.ctx.client, namespace);
     let dumped = match database::place(&mut finder, databases, &pvcs).await {
         Ok(dumped) => dumped,
@@ -153,16 +175,18 @@ async fn begin(work: &Work<'_>, volumes: &[VolumeStatus]) -> Result<Turn, Error>
         return refuse(work, volumes, Reason::Invalid, "its PVCs have more hooks and databases than one backup can have").await;
     }
     let held = debt::hold_on(work).await?;
-    let quiesce = resolve::resolve(&work.owner.uid, &dumped, &placed, config.timeouts.freeze, (work.ctx.clock)());
-    write(&Work::new(work.ctx, &held), volumes.to_vec(), Some(quiesce)).await.map(again)
+    let (key, limit) = (reading::key(work, attempt), reading::limit(work, volumes));
+    let quiesce = resolve::resolve(&key, &dumped, &placed, limit, (work.ctx.clock)());
+    write(&Work::new(work.ctx, &held), volumes.to_vec(), Some(QuiesceStatus { attempt, ..quiesce })).await.map(again)
 }
 
 /// No snapshot is made, and nothing was frozen.
 async fn refuse(work: &Work<'_>, volumes: &[VolumeStatus], reason: Reason, message: &str) -> Result<Turn, Error> {
-    let fail = |v: &VolumeStatus| if v.phase == VolumePhase::Pending { work.failed(v, reason, message) } else { v.clone() };
+    let fail = |v: &VolumeStatus| if is_awaiting(v) { work.failed(v, reason, message) } else { v.clone() };
     let next: Vec<VolumeStatus> = volumes.iter().map(fail).collect();
     crate::backup::report::transitions(work, volumes, &next).await;
-    write(work, next, None).await.map(again)
+    let before = work.backup.status.as_ref().and_then(|s| s.quiesce.clone());
+    write(work, next, before).await.map(again)
 }
 
 fn again(backup: Backup) -> Turn {
@@ -174,7 +198,8 @@ async fn run_group(work: &Work<'_>, mut quiesce: QuiesceStatus, group: u32) -> R
     let now = (work.ctx.clock)();
     if !quiesce.is_holding() {
         // what the dumps have left of their time is not the freeze's
-        quiesce.deadline = resolve::deadline(&quiesce.hooks, work.ctx.config.timeouts.freeze, now);
+        let limit = reading::limit(work, &status::volumes(work.backup));
+        quiesce.deadline = resolve::deadline(&quiesce.hooks, limit, now);
     }
     for hook in quiesce.hooks.iter_mut().filter(|h| h.group == group) {
         hook.begun_at = Some(now);
@@ -262,12 +287,14 @@ async fn tell_failures(work: &Work<'_>, quiesce: &QuiesceStatus, group: u32) {
     }
 }
 
-/// All pre hooks have run: from here the snapshots are made, until the limit.
+/// All pre hooks have run: from here the snapshots are made, or the live volume is read, until the limit.
 async fn hold(work: &Work<'_>, quiesce: QuiesceStatus) -> Result<Turn, Error> {
     let now = (work.ctx.clock)();
-    let limit = now + chrono::Duration::from_std(work.ctx.config.timeouts.freeze).unwrap_or_default();
+    let volumes = status::volumes(work.backup);
+    let limit = now + chrono::Duration::from_std(reading::limit(work, &volumes)).unwrap_or_default();
     let frozen = QuiesceStatus { phase: QuiescePhase::Frozen, frozen_at: Some(now), limit: Some(limit), ..quiesce };
-    write(work, status::volumes(work.backup), Some(frozen)).await.map(again)
+    work.ctx.owe(&work.owner.uid, debt::held(&frozen));
+    write(work, volumes, Some(frozen)).await.map(again)
 }
 
 /// Writes volumes and freeze with the resourceVersion that they were read with. When only the Backup's metadata has changed since (an

@@ -17,13 +17,15 @@ pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: 
     let (quiesce, why) = if why == Release::Cut { still_scaled(work, quiesce).await } else { (quiesce, why) };
     let now = (work.ctx.clock)();
     let is_sound = plan::is_sound(&quiesce) && now < quiesce.deadline && quiesce.phase == QuiescePhase::Frozen;
-    let (reason, message) = told(&quiesce, why);
+    let (reason, message) = told(&quiesce, why, super::reading::volume(volumes).is_some());
     let voids = why == Release::HookFailed || quiesce.fails();
     let mut next = Vec::with_capacity(volumes.len());
     for volume in volumes {
-        let is_open = matches!(volume.phase, VolumePhase::Pending | VolumePhase::Cutting);
-        let quiesced = is_sound && volume.phase == VolumePhase::Cutting && is_cut(work, volume);
-        next.push(match (is_open, quiesced) {
+        let is_open = matches!(volume.phase, VolumePhase::Pending | VolumePhase::Cutting) || volume.is_read();
+        let quiesced = is_sound && volume.phase != VolumePhase::Pending && is_open && is_cut(work, volume);
+        // a run that has made no archive says itself why
+        let has_failed = why == Release::Cut && volume.is_read() && !is_cut(work, volume);
+        next.push(match (is_open && !has_failed, quiesced) {
             (false, _) => volume.clone(),
             (true, true) => VolumeStatus { quiesced: Some(true), ..volume.clone() },
             (true, false) if voids || why == Release::Deleted => {
@@ -36,11 +38,24 @@ pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: 
     let released = QuiesceStatus { phase: QuiescePhase::Thawing, released_at: Some(now), release: Some(why), message, ..quiesce };
     let written = write(work, next.clone(), Some(released)).await?;
     // telling takes time: it waits until the applications go on
-    let backup = super::debt::first(&Work::new(work.ctx, &written)).await?;
+    let written = Work::new(work.ctx, &written);
+    let backup = match super::reading::volume(volumes).filter(|_| why == Release::Deleted) {
+        Some(volume) => tokio::try_join!(super::debt::first(&written), abandon(&written, volume, &next))?.0,
+        None => super::debt::first(&written).await?,
+    };
     let work = Work::new(work.ctx, &backup);
     report::transitions(&work, volumes, &next).await;
     warn_of_unquiesced(&work, volumes, &next).await;
     Ok(again(backup.clone()))
+}
+
+/// Nobody will look after the run of a Backup that is deleted.
+async fn abandon(work: &Work<'_>, volume: &VolumeStatus, next: &[VolumeStatus]) -> Result<(), Error> {
+    work.stop_reading(volume).await?;
+    for volume in next {
+        work.disown(volume).await?;
+    }
+    Ok(())
 }
 
 /// What was scaled for the freeze must still be so when all is cut.
@@ -60,23 +75,38 @@ async fn still_scaled(work: &Work<'_>, mut quiesce: QuiesceStatus) -> (QuiesceSt
 pub(super) async fn warn_of_unquiesced(work: &Work<'_>, before: &[VolumeStatus], after: &[VolumeStatus]) {
     let changed = before.iter().zip(after).filter(|(old, new)| old.quiesced != new.quiesced).map(|(_, new)| new);
     for volume in changed.filter(|v| v.quiesced == Some(false) && v.outcome.is_none() && v.phase < VolumePhase::Cleaning) {
-        let note = format!("{}: its snapshot is kept, but was not cut while the applications were held still", volume.pvc);
+        let kept = match volume.live {
+            None => "its snapshot is kept, but was not cut while the applications were held still",
+            Some(_) => "it is read, but not while the applications are held still",
+        };
+        let note = format!("{}: {kept}", volume.pvc);
         work.ctx.events.warning(&events::about(work.backup), "Quiesce", "NotQuiesced", &note).await;
     }
 }
 
-/// Reason and sentence for the volumes that were not cut.
-fn told(quiesce: &QuiesceStatus, why: Release) -> (Reason, String) {
+/// Reason and sentence for the volumes that were not cut, or not read.
+fn told(quiesce: &QuiesceStatus, why: Release, is_live: bool) -> (Reason, String) {
+    let no_snapshot = if is_live { "the volume is not read" } else { "there is no snapshot" };
     match why {
+        Release::FreezeLimit if is_live => (
+            Reason::FreezeLimit,
+            "it was not read as a whole while the applications were held still; raise timeouts.run in the chart".to_owned(),
+        ),
+        Release::Interrupted if is_live => {
+            (Reason::Interrupted, "the controller ended while pre hooks or dumps ran, so the volume was not read".to_owned())
+        }
         Release::Cut => (Reason::HookFailed, "a pre hook failed, so its snapshot is not quiesced".to_owned()),
         Release::HookFailed => match failed(quiesce, None).next() {
             Some((kind, action)) => {
                 let (reason, said) = failure(kind, action);
-                let what =
-                    if kind.is_hook() { "a pre hook failed, so there is no snapshot" } else { "no snapshot was made, the last dump stays" };
+                let what = match kind.is_hook() {
+                    true => format!("a pre hook failed, so {no_snapshot}"),
+                    false if is_live => "the volume was not read, the last dump stays".to_owned(),
+                    false => "no snapshot was made, the last dump stays".to_owned(),
+                };
                 (reason, format!("{what}: {said}"))
             }
-            None => (Reason::HookFailed, "a pre hook failed, so there is no snapshot".to_owned()),
+            None => (Reason::HookFailed, format!("a pre hook failed, so {no_snapshot}")),
         },
         Release::FreezeLimit => (
             Reason::FreezeLimit,

@@ -6,6 +6,7 @@ mod checks;
 mod command_line;
 mod database;
 mod failures;
+mod live;
 mod maintenance;
 mod parked;
 mod quiesce;

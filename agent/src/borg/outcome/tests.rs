@@ -90,6 +90,33 @@ fn warnings_mean_what_the_work_makes_of_them() {
 }
 
 #[test]
+fn of_a_live_volume_changes_are_told_and_what_could_not_be_read_is_missing() {
+    let line = |id: &str| serde_json::json!({"type": "log_message", "levelname": "WARNING", "msgid": id, "message": "a: x"}).to_string();
+    let (changed, vanished, denied, failed) =
+        (line("FileChangedWarning"), line("BackupFileNotFoundError"), line("BackupPermissionError"), line("BackupIOError"));
+    for (code, lines, is_done) in [
+        (100, vec![changed.clone()], true),
+        (107, vec![vanished.clone()], true),
+        (1, vec![changed.clone(), vanished.clone()], true),
+        (1, vec![changed.clone(), denied.clone()], false),
+        (1, vec![changed.clone(), warning("unknown")], false),
+        (1, vec![], false),
+        (103, vec![line("BackupRaceConditionError")], false),
+        (105, vec![denied], false),
+        (106, vec![failed], false),
+    ] {
+        let outcome = judged(Work::Live, Exit::Code(code), None, SSH, &lines);
+        assert_eq!(outcome == Outcome::Done, is_done, "{code} {lines:?}");
+        assert!(is_done || reason(&outcome) == (RunPhase::Incomplete, Reason::FilesUnreadable), "{code} {lines:?}");
+        assert_ne!(judged(Work::Archive, Exit::Code(code), None, SSH, &lines), Outcome::Done, "of a snapshot it is no success");
+    }
+    let mut said = Transcript::default();
+    assert_eq!(changes(&said), None);
+    said.take(&changed);
+    assert!(changes(&said).is_some_and(|told| told.contains("a: x")));
+}
+
+#[test]
 fn a_success_is_one_even_if_we_meant_to_stop_it() {
     assert_eq!(judged(Work::Archive, Exit::Code(0), Some(Stop::Cancelled), SSH, &[]), Outcome::Done);
     for (stop, expected) in

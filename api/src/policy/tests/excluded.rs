@@ -1,7 +1,7 @@
 //! What is left out.
 
 use crate::names;
-use crate::policy::{Exclusion, exclusion, exclusion_by_pv};
+use crate::policy::{Exclusion, Mode, exclusion, exclusion_by_pv};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use serde_json::json;
 
@@ -78,6 +78,15 @@ fn tells_from_the_volume() {
         merge(&mut whole, pv.clone());
         let parsed: PersistentVolume = serde_json::from_value(whole).unwrap();
         assert_eq!(exclusion_by_pv(&parsed), expected, "{pv}");
+    }
+}
+
+#[test]
+fn only_what_cannot_be_snapshotted_can_be_read_in_place() {
+    for (exclusion, live) in [(Exclusion::NotCsi, false), (Exclusion::Block, true), (Exclusion::Unbound, true), (Exclusion::Deleting, true)]
+    {
+        assert!(exclusion.stands(Mode::Snapshot));
+        assert_eq!(exclusion.stands(Mode::Live), live, "{exclusion:?}");
     }
 }
 

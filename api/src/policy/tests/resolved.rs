@@ -1,7 +1,7 @@
 //! Each value, right and wrong.
 
 use super::{ours, policy, wrong};
-use crate::policy::{Annotations, ArchiveWhen, Keep, merge, resolve};
+use crate::policy::{Annotations, ArchiveWhen, Keep, Mode, merge, resolve};
 use crate::schedule::Schedule;
 use chrono_tz::Tz;
 
@@ -49,6 +49,14 @@ fn everything_written_arrives() {
 }
 
 #[test]
+fn a_live_volume_is_always_archived() {
+    for archive in ["", "@weekly"] {
+        let policy = policy(&[("mode", "live"), ("archive-schedule", archive)]).unwrap();
+        assert_eq!((policy.mode, policy.archive), (Mode::Live, ArchiveWhen::EveryBackup), "{archive:?}");
+    }
+}
+
+#[test]
 fn members_of_a_group_agree_on_h() {
     let annotations = ours(&[("schedule", "H H * * *"), ("archive-schedule", "H H * * H"), ("group", "all")]);
     let effective = merge(&annotations, &Annotations::new(), &Annotations::new());
@@ -66,7 +74,7 @@ fn every_problem_is_told_not_only_the_first() {
         ("archive-schedule", "never"),
         ("time-zone", "Berlin"),
         ("repository", "My NAS"),
-        ("mode", "live"),
+        ("mode", "lively"),
         ("snapshot-class", "-x"),
         ("clone-class", "x_y"),
         ("exclude", "zz:x"),
@@ -100,8 +108,7 @@ fn each_message_says_where_what_and_what_would_be_right() {
         ("repository", "a..b", "is no name"),
         ("repository", "nas-", "is no name"),
         ("group", &"a".repeat(254), "is no name"),
-        ("mode", "live", "is not available yet in this version; only 'snapshot' is"),
-        ("mode", "Snapshot", "must be 'snapshot'"),
+        ("mode", "Snapshot", "must be 'snapshot' or 'live'"),
         ("suspend", "yes", "must be 'true' or 'false'"),
         (
             "hooks",

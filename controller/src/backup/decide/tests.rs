@@ -10,6 +10,8 @@ use borgherd_api::crd::{BorgRunSpec, BorgRunStatus, ListOptions, Operation, Owne
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::json;
 
+mod live;
+
 const BEGAN: &str = "2026-11-21T10:00:00Z";
 
 fn at(text: &str) -> DateTime<Utc> {

@@ -1,0 +1,172 @@
+//! Carrying out the steps of a live volume.
+
+use super::super::prepare;
+use super::super::work::Work;
+use super::find::Consumer;
+use crate::error::{Doing, Error};
+use crate::expose::{clean, objects};
+use crate::repository::{Unusable, record};
+use crate::run;
+use crate::stores;
+use borgherd_api::Reason;
+use borgherd_api::crd::{
+    ArchiveOptions, BorgRun, Durations, LiveOptions, LiveStatus, Operation, QuiescePhase, RunVolume, VolumePhase, VolumeStatus,
+};
+use borgherd_api::hooks;
+use borgherd_api::names::{self, CONTROLLER, GO};
+use borgherd_api::policy::{Mode, Policy};
+use chrono::{DateTime, SubsecRound, Utc};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use std::time::Duration;
+
+/// For finding the places of hooks, on a busy cluster.
+const FINDING: Duration = Duration::from_mins(5);
+/// As long as a look at a database may take.
+const LOOKING: Duration = Duration::from_mins(1);
+
+impl Work<'_> {
+    /// Whether a volume is read in place.
+    pub(in crate::backup) fn is_live(&self, pvc: &str) -> bool {
+        self.policy(pvc).is_ok_and(|policy| policy.mode == Mode::Live)
+    }
+
+    /// Checks a volume by live reads; from here on it waits for its turn.
+    pub(in crate::backup) async fn prepare_live(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
+        let claim = match prepare::claim(self, volume).await? {
+            Ok(claim) => claim,
+            Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
+        };
+        let spec = &self.backup.spec;
+        if !spec.archive {
+            let message = format!("PVC {} is in mode live, which has no snapshots: ask for a backup with an archive", volume.pvc);
+            return Ok(self.failed(volume, Reason::Invalid, message));
+        }
+        if spec.volumes.len() > 1 {
+            let message = format!("PVC {} is in mode live, and such a volume is backed up alone: ask for a backup of it alone", volume.pvc);
+            return Ok(self.failed(volume, Reason::Invalid, message));
+        }
+        let pv = claim.spec.as_ref().and_then(|s| s.volume_name.clone()).unwrap_or_default();
+        let volumes: Api<PersistentVolume> = Api::all(self.ctx.client.clone());
+        let found = volumes.get_opt(&pv).await.doing("reading the PersistentVolume")?;
+        if let Some(why) = unreadable(&claim, found.as_ref()) {
+            return Ok(self.failed(volume, Reason::VolumeNotSupported, format!("PVC {}: {why}", volume.pvc)));
+        }
+        Ok(VolumeStatus {
+            pvc_uid: claim.uid(),
+            capacity_bytes: objects::bytes(&prepare::facts(self, &claim, String::new()).size),
+            live: Some(LiveStatus { pv, ..LiveStatus::default() }),
+            ..self.enter(volume, VolumePhase::Waiting)
+        })
+    }
+
+    /// Makes the run by which the volume is read through the mount of `consumer`.
+    pub(in crate::backup) async fn run_live(&self, volume: &VolumeStatus, consumer: Consumer) -> Result<VolumeStatus, Error> {
+        let live = volume.live.clone().unwrap_or_default();
+        let read = self.policy(&volume.pvc).and_then(|policy| Ok((self.repository(volume, &policy)?, self.patience(&policy)?, policy)));
+        let (chosen, patience, policy) = match read {
+            Ok(read) => read,
+            Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
+        };
+        let claim = match prepare::claim(self, volume).await? {
+            Ok(claim) => claim,
+            Err(Unusable { reason, message }) => return Ok(self.failed(volume, reason, message)),
+        };
+        if claim.uid() != volume.pvc_uid || claim.spec.as_ref().and_then(|s| s.volume_name.as_ref()) != Some(&live.pv) {
+            let message = format!("PVC {} was made anew while its backup waited", volume.pvc);
+            return Ok(self.failed(volume, Reason::PvcNotFound, message));
+        }
+        let name = names::run(&self.temporary(&volume.pvc), volume.attempt);
+        let operation = Operation::Archive(ArchiveOptions {
+            name: names::archive(&self.owner.namespace, &volume.pvc, self.now),
+            cut: self.now,
+            facts: prepare::facts(self, &claim, String::new()),
+            exclude: policy.exclude,
+            compression: policy.compression,
+            files_cache: policy.files_cache,
+            live: Some(LiveOptions { patience: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX) }),
+        });
+        let Consumer { pod, uid, node } = consumer;
+        let order = run::Order {
+            name: &name,
+            owner: &self.owner,
+            pvc: &volume.pvc,
+            node: node.clone(),
+            chosen: &chosen,
+            volume: Some(RunVolume { holder_uid: uid.clone(), pv: live.pv.clone() }),
+            operation,
+            time_zone: policy.time_zone.name(),
+        };
+        run::create(self.ctx, order).await?;
+        let durations = Durations { clone: self.since(volume.since), ..volume.durations.unwrap_or_default() };
+        Ok(VolumeStatus {
+            node: Some(node),
+            run: Some(name),
+            live: Some(LiveStatus { pod: Some(pod), pod_uid: Some(uid), ..live }),
+            durations: Some(durations),
+            ..self.enter(volume, VolumePhase::Queued)
+        })
+    }
+
+    /// How long a run that is ready waits: all that is done before the reading has its time.
+    fn patience(&self, policy: &Policy) -> Result<Duration, Unusable> {
+        let own = self.backup.spec.hooks.as_ref().map(|own| hooks::check(own)).transpose();
+        let own = own.map_err(|said| Unusable { reason: Reason::Invalid, message: format!("spec.hooks: {said}") })?;
+        let hooks = own.as_ref().unwrap_or(&policy.hooks);
+        let pre: Duration = hooks.iter().filter_map(|hook| Some(hook.pre.as_ref()?.timeout)).sum();
+        let dumps: Duration = policy.databases.list.iter().map(|preset| preset.timeout + LOOKING).sum();
+        Ok(FINDING + pre + dumps)
+    }
+
+    /// All is held still: writes down the moment from which on the volume is read. Archives' names have whole seconds.
+    pub(in crate::backup) fn begin_reading(&self, volume: &VolumeStatus) -> VolumeStatus {
+        let quiesce = self.backup.status.as_ref().and_then(|s| s.quiesce.as_ref());
+        let frozen = quiesce.filter(|q| q.phase == QuiescePhase::Frozen).and_then(|q| q.frozen_at);
+        VolumeStatus { cut: Some(frozen.unwrap_or(self.now).trunc_subsecs(0)), ..volume.clone() }
+    }
+
+    /// Tells the run that it may begin.
+    pub(in crate::backup) async fn let_go(&self, volume: &VolumeStatus, at: DateTime<Utc>) -> Result<VolumeStatus, Error> {
+        let runs: Api<BorgRun> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
+        let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
+        let patch = json!({"metadata": {"annotations": {GO: at.to_rfc3339()}}});
+        match runs.patch(volume.run.as_deref().unwrap_or_default(), &params, &Patch::Merge(patch)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(volume.clone()), // what became of it is seen next
+            other => other.map(|_| volume.clone()).doing("letting the run begin"),
+        }
+    }
+
+    /// Ends the reading: the agent lets go of the volume.
+    pub(crate) async fn stop_reading(&self, volume: &VolumeStatus) -> Result<(), Error> {
+        let namespace = &self.ctx.config.namespace;
+        let Some(run) = volume.run.as_deref().and_then(|run| stores::get(&self.ctx.stores.runs, Some(namespace), run)) else {
+            return Ok(());
+        };
+        clean::delete(&Api::namespaced(self.ctx.client.clone(), namespace), &run).await.doing("deleting the run")
+    }
+
+    /// Writes down that archives of the reads that came to nothing do not count, if they are there.
+    pub(crate) async fn disown(&self, volume: &VolumeStatus) -> Result<(), Error> {
+        let (Some(live), Some(location)) = (&volume.live, &volume.location) else { return Ok(()) };
+        if live.void.is_empty() || record::read(&self.records(), location).await.doing("reading the repository's record")?.is_none() {
+            return Ok(());
+        }
+        let pvc = (self.owner.namespace.as_str(), volume.pvc.as_str());
+        for at in &live.void {
+            record::lacks_files(&self.records(), location, pvc, *at).await.doing("recording that an archive does not count")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why the volume of a PVC cannot be read through the kubelet's mount.
+fn unreadable(claim: &PersistentVolumeClaim, pv: Option<&PersistentVolume>) -> Option<String> {
+    let Some(spec) = pv.and_then(|pv| pv.spec.as_ref()) else { return Some("its PersistentVolume is gone".to_owned()) };
+    let bound_to = spec.claim_ref.as_ref().and_then(|claim| claim.uid.clone());
+    if bound_to.is_none() || bound_to != claim.uid() {
+        return Some("its PersistentVolume is bound to another PVC".to_owned());
+    }
+    spec.host_path.is_some().then(|| "its volume is a hostPath, which the kubelet mounts nowhere, so it cannot be read in place".to_owned())
+}

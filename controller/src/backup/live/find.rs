@@ -1,0 +1,159 @@
+//! The pod that has a live volume mounted, by live reads. It is listed by name later on, so that the right to list is enough.
+
+use crate::context::Context;
+use crate::error::{Doing, Error};
+use borgherd_api::crd::LiveStatus;
+use k8s_openapi::api::core::v1::{Container, Pod, Volume};
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+
+/// A running pod that has a volume mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// Its name.
+    pub pod: String,
+    /// Its UID: the name of its folder below the kubelet's pods.
+    pub uid: String,
+    /// Its node.
+    pub node: String,
+}
+
+/// A pod by which `pvc` can be read; the message, why there is none, is for people.
+pub async fn consumer(ctx: &Context, namespace: &str, pvc: &str) -> Result<Result<Consumer, String>, Error> {
+    let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), namespace);
+    let running = pods.list(&ListParams::default().fields("status.phase=Running")).await.doing("listing the pods")?;
+    let preferred = ctx.world().last_node(namespace, pvc);
+    Ok(choose(&running.items, pvc, preferred.as_deref(), |node| ctx.has_agent(node)))
+}
+
+/// Rather on the node that has borg's cache, rather one that is ready, then by name.
+fn choose(pods: &[Pod], pvc: &str, preferred: Option<&str>, has_agent: impl Fn(&str) -> bool) -> Result<Consumer, String> {
+    let mounted: Vec<(&Pod, Consumer)> = pods.iter().filter(|pod| has_mounted(pod, pvc)).filter_map(|pod| Some((pod, of(pod)?))).collect();
+    let served = mounted.iter().filter(|(_, consumer)| has_agent(&consumer.node));
+    let rank = |(pod, consumer): &&(&Pod, Consumer)| (preferred != Some(&consumer.node), !is_ready(pod), consumer.pod.clone());
+    match (served.min_by_key(rank), mounted.first()) {
+        (Some((_, best)), _) => Ok(best.clone()),
+        (None, Some((_, Consumer { pod, node, .. }))) => Err(format!("pod {pod} has it mounted on node {node}, where no agent runs")),
+        (None, None) => Err(format!("no running pod has PVC {pvc} mounted, and in mode live it is read where one has; start one")),
+    }
+}
+
+fn of(pod: &Pod) -> Option<Consumer> {
+    Some(Consumer { pod: pod.name_any(), uid: pod.uid()?, node: pod.spec.as_ref()?.node_name.clone()? })
+}
+
+/// Whether the kubelet has the PVC mounted for the pod: a volume that no container mounts is none to it.
+fn has_mounted(pod: &Pod, pvc: &str) -> bool {
+    let running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+    let Some(spec) = pod.spec.as_ref().filter(|_| running && pod.metadata.deletion_timestamp.is_none()) else { return false };
+    let is_mounted = |volume: &Volume| {
+        let has = |c: &Container| c.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
+        spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(has)
+    };
+    let is_it = |volume: &Volume| {
+        let claimed = volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.claim_name == pvc);
+        // rule: the PVC of a generic ephemeral volume is named after pod and volume
+        claimed || volume.ephemeral.is_some() && format!("{}-{}", pod.name_any(), volume.name) == pvc
+    };
+    spec.volumes.iter().flatten().any(|volume| is_it(volume) && is_mounted(volume))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+/// Why a volume cannot be read any more by the pod that was chosen; `None`: it can.
+pub async fn gone(ctx: &Context, namespace: &str, live: &LiveStatus) -> Result<Option<String>, Error> {
+    let Some(name) = &live.pod else { return Ok(None) };
+    let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), namespace);
+    let found = pods.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await.doing("looking for the pod")?;
+    Ok(why_gone(found.items.first(), live))
+}
+
+fn why_gone(found: Option<&Pod>, live: &LiveStatus) -> Option<String> {
+    let name = live.pod.as_deref().unwrap_or_default();
+    let Some(pod) = found.filter(|pod| pod.uid() == live.pod_uid) else {
+        return Some(format!("pod {name} was deleted while its volume was read"));
+    };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some(format!("pod {name} is being deleted while its volume is read"));
+    }
+    let phase = pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
+    (phase != "Running").then(|| format!("pod {name} ended ({phase}) while its volume was read"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(name: &str, node: &str, change: Value) -> Pod {
+        let mut pod = json!({
+            "metadata": { "name": name, "uid": format!("uid-{name}") },
+            "spec": {
+                "nodeName": node,
+                "containers": [{ "name": "app", "volumeMounts": [{ "name": "v", "mountPath": "/data" }] }],
+                "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }],
+            },
+            "status": { "phase": "Running" },
+        });
+        merge(&mut pod, change);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn merge(into: &mut Value, change: Value) {
+        let Value::Object(change) = change else {
+            *into = change;
+            return;
+        };
+        change.into_iter().for_each(|(key, value)| merge(&mut into[key], value));
+    }
+
+    fn chosen(pods: &[Pod], preferred: Option<&str>) -> Result<String, String> {
+        choose(pods, "data", preferred, |node| node != "bare").map(|consumer| consumer.pod)
+    }
+
+    #[test]
+    fn only_a_pod_that_runs_and_stays_and_mounts_it_will_do() {
+        for (change, will_do) in [
+            (json!({}), true),
+            (json!({ "status": { "phase": "Pending" } }), false),
+            (json!({ "status": { "phase": "Succeeded" } }), false),
+            (json!({ "metadata": { "deletionTimestamp": "2026-11-21T10:00:00Z" } }), false),
+            (json!({ "spec": { "nodeName": "bare" } }), false),
+            (json!({ "spec": { "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "other" } }] } }), false),
+            (json!({ "spec": { "volumes": [{ "name": "w", "persistentVolumeClaim": { "claimName": "data" } }] } }), false),
+            (json!({ "metadata": { "name": "a" }, "spec": { "volumes": [{ "name": "v", "ephemeral": {} }] } }), false),
+        ] {
+            assert_eq!(chosen(&[pod("db-0", "n1", change.clone())], None).is_ok(), will_do, "{change}");
+        }
+        let own = pod("a", "n1", json!({ "spec": { "volumes": [{ "name": "v", "ephemeral": {} }] } }));
+        assert!(choose(&[own], "a-v", None, |_| true).is_ok());
+        assert!(chosen(&[pod("a", "bare", json!({}))], None).unwrap_err().contains("no agent runs"));
+        assert!(chosen(&[], None).unwrap_err().contains("no running pod has PVC data mounted"));
+    }
+
+    #[test]
+    fn of_several_the_one_where_the_cache_is_then_a_ready_one() {
+        let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+        let pods = [pod("a", "n1", json!({})), pod("b", "n1", ready), pod("c", "n2", json!({}))];
+        assert_eq!(chosen(&pods, None), Ok("b".to_owned()));
+        assert_eq!(chosen(&pods, Some("n2")), Ok("c".to_owned()));
+    }
+
+    #[test]
+    fn a_pod_that_leaves_or_is_another_is_gone() {
+        let live = LiveStatus { pv: "pv".into(), pod: Some("a".into()), pod_uid: Some("uid-a".into()), void: vec![] };
+        for (change, gone) in [
+            (json!({}), false),
+            (json!({ "metadata": { "uid": "other" } }), true),
+            (json!({ "metadata": { "deletionTimestamp": "2026-11-21T10:00:00Z" } }), true),
+            (json!({ "status": { "phase": "Failed" } }), true),
+        ] {
+            assert_eq!(why_gone(Some(&pod("a", "n1", change.clone())), &live).is_some(), gone, "{change}");
+        }
+        assert!(why_gone(None, &live).is_some());
+    }
+}

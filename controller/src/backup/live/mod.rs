@@ -1,0 +1,24 @@
+//! A volume that is read in place, by the mount of a pod of its application: `Pending → Waiting → Cloning → Queued → Archiving → …`.
+//!
+//! Its run waits with slot and repository in hand until the applications are held still, then the moment is written to the status, then the
+//! run is told it. So each attempt has a moment, a freeze and an archive's name of its own.
+//! Invariant: an attempt whose pod is gone, or leaves, is never a success; the moment of a read that came to nothing is remembered, so that
+//! an archive that it may have left counts as one that lacks files.
+
+mod apply;
+pub mod decide;
+pub mod find;
+
+use borgherd_api::crd::VolumeStatus;
+
+/// As many moments as a status has room for.
+const REMEMBERED: usize = 16;
+
+/// The volume after a failed attempt: what its reading may have left does not count.
+pub(super) fn void(volume: VolumeStatus) -> VolumeStatus {
+    let Some(mut live) = volume.live.clone() else { return volume };
+    live.void.extend(volume.cut);
+    let surplus = live.void.len().saturating_sub(REMEMBERED);
+    live.void.drain(..surplus);
+    VolumeStatus { live: Some(live), cut: None, ..volume }
+}
