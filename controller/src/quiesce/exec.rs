@@ -76,11 +76,15 @@ pub(super) async fn has_shell(pods: &Api<Pod>, pod: &str, container: &str) -> Re
         Answer::Code(0, _) => Ok(true),
         Answer::Code(126 | 127, _) => Ok(false),
         Answer::Code(code, said) => Err(format!("a shell in pod {pod}, container {container}, ended with exit code {code}: {said}")),
-        Answer::Refused(said) if ["executable file not found", "no such file or directory"].iter().any(|words| said.contains(words)) => {
-            Ok(false)
-        }
+        Answer::Refused(said) if is_missing(&said) => Ok(false),
         Answer::Refused(said) | Answer::Lost(said) => Err(format!("cannot run a command in pod {pod}, container {container}: {said}")),
     }
+}
+
+/// Whether a container runtime says that there is no such program: runc and crun have different words for it.
+fn is_missing(said: &str) -> bool {
+    let said = said.to_lowercase();
+    (said.contains("executable file") && said.contains("not found")) || said.contains("no such file or directory")
 }
 
 /// The same pod, and not at its end.
@@ -150,4 +154,23 @@ pub(super) async fn all_of(stream: Option<impl AsyncRead + Unpin>) -> String {
         }
     }
     String::from_utf8_lossy(&kept).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_is_known_by_the_words_of_each_runtime() {
+        for said in [
+            r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "sh": executable file not found in $PATH: unknown"#,
+            "OCI runtime exec failed: executable file `sh` not found in $PATH: No such file or directory: unknown",
+            r#"exec failed: unable to start container process: exec: "/bin/sh": stat /bin/sh: no such file or directory"#,
+        ] {
+            assert!(is_missing(said), "{said}");
+        }
+        for said in ["container not found (\"app\")", "pods \"db-0\" not found", "context deadline exceeded"] {
+            assert!(!is_missing(said), "{said}");
+        }
+    }
 }
