@@ -6,6 +6,7 @@ mod deadlines;
 mod downtime;
 mod forty_days;
 mod label_prefix;
+mod maintenance_kills;
 mod observability;
 mod quiesce_agent;
 mod quiesce_kills;
