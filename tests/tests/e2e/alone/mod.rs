@@ -2,6 +2,7 @@
 
 mod agent_kills;
 mod controller_kills;
+mod database_kills;
 mod deadlines;
 mod downtime;
 mod forty_days;
