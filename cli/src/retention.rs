@@ -50,7 +50,11 @@ pub(crate) async fn run(session: &Session, args: &args::Preview) -> Result<(), F
     let mut report = Report { items: judge(&seen, args.keep, session.now()), held: Vec::new() };
     let mut failed = None;
     if args.archives || args.archive_keep.is_some() {
-        let found = archives::judge(session, args, &archives::wanted(&seen, session, args)).await?;
+        let wanted = archives::wanted(&seen, session, args);
+        if wanted.is_empty() {
+            session.screen.warn("no PVC here has archive-keep, so no archive is pruned; --archive-keep POLICY tries one");
+        }
+        let found = archives::judge(session, args, &wanted).await?;
         report.items.extend(found.items);
         (report.held, failed) = (found.held, found.failed);
     }

@@ -13,6 +13,7 @@ use tokio::process::Command;
 pub struct Cluster {
     script: PathBuf,
     state: PathBuf,
+    images: PathBuf,
 }
 
 /// A node of it.
@@ -24,12 +25,19 @@ pub struct Node {
 
 impl Cluster {
     pub(crate) fn of(settings: &Settings) -> Option<Self> {
-        Some(Self { script: settings.cluster.clone()?, state: settings.cluster_state.clone() })
+        Some(Self { script: settings.cluster.clone()?, state: settings.cluster_state.clone(), images: settings.root.join("target/images") })
     }
 
     /// One of its nodes, by name.
     pub fn node(&self, name: &str) -> Node {
         Node { cluster: self.clone(), name: name.to_owned() }
+    }
+
+    /// Loads an image of `hack/images/build` onto every node, if it is not there yet.
+    pub async fn load(&self, image: &str) -> Result<()> {
+        let images = self.images.join(image);
+        let name = std::fs::read_to_string(images.with_extension("id")).with_context(|| format!("image {image} is not built"))?;
+        self.run(&["load", "--as", name.trim(), &images.with_extension("tar").to_string_lossy()]).await.map(drop)
     }
 
     /// Sends a signal to a component: `apiserver`, `controllers`, `csi-snapshotter`, `node-1-kubelet` …

@@ -10,6 +10,7 @@ mod check;
 mod parse;
 mod place;
 pub mod plan;
+pub mod pod;
 mod redact;
 pub mod resolve;
 mod span;

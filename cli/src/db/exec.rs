@@ -4,6 +4,7 @@ use super::target::Target;
 use crate::errors::{Attempt, Exit, Failure};
 use crate::session::Session;
 use borgherd_api::database::script::{Mode, command, words};
+use borgherd_api::hooks::pod;
 use futures::future::join3;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -126,12 +127,7 @@ async fn text(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// Rule: the API server tells a non-zero exit as Failure with a cause `ExitCode`. One that could not be started is 127, as a shell has it.
+/// One that could not be started is 127, as a shell has it.
 pub(crate) fn code(status: &Status) -> i32 {
-    if status.status.as_deref() == Some("Success") {
-        return 0;
-    }
-    let causes = status.details.as_ref().and_then(|d| d.causes.clone()).unwrap_or_default();
-    let code = causes.into_iter().find(|c| c.reason.as_deref() == Some("ExitCode")).and_then(|c| c.message?.parse().ok());
-    code.unwrap_or(127)
+    pod::exit_code(status).unwrap_or(127)
 }

@@ -5,7 +5,7 @@ use crate::errors::{Exit, Failure};
 use crate::policy;
 use crate::session::{Readable, Session};
 use borgherd_api::database::Preset;
-use borgherd_api::hooks::Place;
+use borgherd_api::hooks::{self, Place};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -103,7 +103,7 @@ async fn pod(session: &Session, place: &Place) -> Result<Pod, Failure> {
     let labels = match place {
         Place::Pod(name) => {
             let pod = session.find::<Pod>(namespace, name).await?;
-            return pod.filter(is_ready).ok_or_else(missing);
+            return pod.filter(hooks::pod::is_ready).ok_or_else(missing);
         }
         Place::Selector(labels) => labels.clone(),
         Place::Deployment(name) => selected(session, place, name, |d: Deployment| Some(d.spec?.selector)).await?,
@@ -111,7 +111,7 @@ async fn pod(session: &Session, place: &Place) -> Result<Pod, Failure> {
         Place::DaemonSet(name) => selected(session, place, name, |d: DaemonSet| Some(d.spec?.selector)).await?,
     };
     let mut pods = session.select::<Pod>(namespace, &labels).await?;
-    pods.retain(is_ready);
+    pods.retain(hooks::pod::is_ready);
     pods.into_iter().min_by_key(kube::ResourceExt::name_any).ok_or_else(missing)
 }
 
@@ -126,21 +126,13 @@ where
     labels.map(|labels| labels.to_string()).ok_or_else(|| Failure::new(Exit::Failed, format!("{place} has no selector that can be used")))
 }
 
-/// Rule: condition `Ready`, not being deleted.
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    pod.metadata.deletion_timestamp.is_none() && conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-}
-
 /// The container named, else the first.
 fn container(pod: &Pod, wanted: Option<&str>) -> Result<String, Failure> {
-    let names: Vec<&str> = pod.spec.iter().flat_map(|s| &s.containers).map(|c| c.name.as_str()).collect();
-    let found = match wanted {
-        Some(wanted) => names.iter().find(|name| **name == wanted),
-        None => names.first(),
+    let none = |names: Vec<&str>| {
+        let message = format!("pod {} has no container {}", pod.name_any(), wanted.unwrap_or("at all"));
+        Failure::new(Exit::NotFound, message).hint(format!("there is {}", names.join(", ")))
     };
-    let none = || Failure::new(Exit::NotFound, format!("pod {} has no container {}", pod.name_any(), wanted.unwrap_or("at all")));
-    found.map(|name| (*name).to_owned()).ok_or_else(|| none().hint(format!("there is {}", names.join(", "))))
+    hooks::pod::container(pod, wanted).map(str::to_owned).map_err(none)
 }
 
 #[cfg(test)]

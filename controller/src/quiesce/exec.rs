@@ -3,7 +3,7 @@
 //! Invariant: a command counts as succeeded only when its exit code 0 was told; whatever is not known is a failure.
 
 use borgherd_api::crd::{ActionResult, ActionStatus};
-use borgherd_api::hooks::{redact, wrapper};
+use borgherd_api::hooks::{pod, redact, wrapper};
 use futures::future::join;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -134,14 +134,9 @@ async fn exec(pods: &Api<Pod>, pod: &str, container: &str, argv: &[String], limi
     }
 }
 
-/// Rule: the API server tells a non-zero exit as Failure with a cause `ExitCode`.
 pub(super) fn told(status: &Status, said: String) -> Answer {
-    if status.status.as_deref() == Some("Success") {
-        return Answer::Code(0, said);
-    }
-    let causes = status.details.as_ref().and_then(|d| d.causes.clone()).unwrap_or_default();
-    let code = causes.into_iter().find(|c| c.reason.as_deref() == Some("ExitCode")).and_then(|c| c.message?.parse().ok());
-    code.map_or_else(|| Answer::Refused(status.message.clone().unwrap_or_default()), |code| Answer::Code(code, said))
+    let refused = || Answer::Refused(status.message.clone().unwrap_or_default());
+    pod::exit_code(status).map_or_else(refused, |code| Answer::Code(code, said))
 }
 
 /// Reads a stream to its end and keeps the first of it.

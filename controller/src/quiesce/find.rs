@@ -2,7 +2,7 @@
 
 use super::{exec, scale};
 use borgherd_api::hooks::resolve::{Found, Placed};
-use borgherd_api::hooks::{Action, Hook, Mode, Place, Pods};
+use borgherd_api::hooks::{self, Action, Hook, Mode, Place, Pods};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -65,7 +65,7 @@ impl<'a> Finder<'a> {
     /// The pods of a place that are ready, by name; at least one.
     pub(super) async fn ready(&self, place: &Place) -> Result<Vec<Pod>, String> {
         let mut pods = self.pods(place).await?;
-        pods.retain(is_ready);
+        pods.retain(hooks::pod::is_ready);
         pods.sort_by_key(ResourceExt::name_any);
         if pods.is_empty() {
             return Err(format!("{place} has no pod that is ready in namespace {}", self.namespace));
@@ -124,19 +124,10 @@ fn is_same_place(pre: &Action, post: &Action) -> bool {
     pre.place == post.place && pre.container == post.container && pre.pods == post.pods
 }
 
-/// Rule: condition `Ready`; a pod that is being deleted is none to freeze.
-pub(super) fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    pod.metadata.deletion_timestamp.is_none() && conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-}
-
 /// The container named, else the first.
 fn container(pod: &Pod, wanted: Option<&str>) -> Result<String, String> {
-    let names: Vec<&str> = pod.spec.iter().flat_map(|s| &s.containers).map(|c| c.name.as_str()).collect();
-    let found = match wanted {
-        Some(wanted) => names.iter().find(|name| **name == wanted),
-        None => names.first(),
+    let none = |names: Vec<&str>| {
+        format!("pod {} has no container {}; there are {}", pod.name_any(), wanted.unwrap_or("at all"), names.join(", "))
     };
-    let none = || format!("pod {} has no container {}; there are {}", pod.name_any(), wanted.unwrap_or("at all"), names.join(", "));
-    found.map(|name| (*name).to_owned()).ok_or_else(none)
+    hooks::pod::container(pod, wanted).map(str::to_owned).map_err(none)
 }

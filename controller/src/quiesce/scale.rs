@@ -228,7 +228,7 @@ impl Scales<'_> {
         let listed = timeout(ANSWER, pods.list(&ListParams::default().labels(&selector))).await;
         let listed = listed.map_err(|_| "the API server does not answer")?.map_err(|error| error.to_string())?;
         let own: Vec<&Pod> = listed.items.iter().filter(|pod| is_of(pod, action, scaling.kind) && !has_ended(pod)).collect();
-        let ready = own.iter().filter(|pod| super::find::is_ready(pod)).count();
+        let ready = own.iter().filter(|pod| borgherd_api::hooks::pod::is_ready(pod)).count();
         let wanted = usize::try_from(scaling.to).unwrap_or_default();
         let told = || {
             let names: Vec<String> = own.iter().map(|pod| pod.name_any()).collect();

@@ -17,7 +17,7 @@ fn spec(location: &str, more: Value) -> Value {
 }
 
 /// Waits until the record of a place is as it should be.
-async fn recorded(w: &World, location: &str, what: &str, is: impl Fn(&BTreeMap<String, String>) -> bool) -> Result<()> {
+pub(super) async fn recorded(w: &World, location: &str, what: &str, is: impl Fn(&BTreeMap<String, String>) -> bool) -> Result<()> {
     let of = |map: &ConfigMap| map.data.as_ref().is_some_and(|data| data.get("location").is_some_and(|at| at == location) && is(data));
     let records = format!("{COMPONENT}=repository-record");
     until_all(&w.api_own::<ConfigMap>(), &records, what, DEADLINE, |all| all.iter().any(of)).await.map(drop)

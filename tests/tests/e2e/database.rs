@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::crd::{Backup, QuiescePhase, RestoreSource, SourceKind, StepKind};
-use borgherd_e2e::{App, Claim, DEADLINE, Running, World, test, until_polled};
+use borgherd_e2e::{App, Claim, DEADLINE, Output, Running, World, test, until_polled};
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, LogParams};
 use std::time::Duration;
@@ -14,11 +14,11 @@ const USER: &str = "zoe";
 const PASSWORD: &str = "p\"w#4 $x;";
 const DATABASE: &str = "kiosk";
 /// Where the dump goes.
-const DUMP: &str = "/data/dump.sql.gz";
+pub(super) const DUMP: &str = "/data/dump.sql.gz";
 
 /// A kind of server.
 #[derive(Clone, Copy)]
-struct Server {
+pub(super) struct Server {
     kind: &'static str,
     prefix: &'static str,
     start: &'static str,
@@ -29,7 +29,7 @@ struct Server {
     bytes: &'static str,
 }
 
-const POSTGRES: Server = Server {
+pub(super) const POSTGRES: Server = Server {
     kind: "postgres",
     prefix: "POSTGRES",
     start: "start-postgres",
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// The annotation, with further fields.
-    fn preset(self, more: &str) -> String {
+    pub(super) fn preset(self, more: &str) -> String {
         format!("- {}: {{in: app=db, container: app, file: {DUMP}{more}}}", self.kind)
     }
 
@@ -72,7 +72,7 @@ impl Server {
 }
 
 /// A server on PVC `data` with two tables that always have as many rows, and one with what is easily damaged.
-async fn filled(w: &World, server: Server, image: &str, annotation: &str) -> Result<Running> {
+pub(super) async fn filled(w: &World, server: Server, image: &str, annotation: &str) -> Result<Running> {
     w.claim(Claim::new("data").annotation("database", annotation)).await?;
     let app = server.run(w, image, "db", "data", None).await?;
     let bytes = server.bytes;
@@ -238,6 +238,25 @@ fn database_a_failed_dump_of_mariadb_keeps_the_last_one_and_fails_the_backup() -
     test("database_a_failed_dump_of_mariadb_keeps_the_last_one_and_fails_the_backup", async |w: &World| keeps_the_last(w, MARIADB).await)
 }
 
+/// Locks a table of the filled `PostgreSQL`: `pg_dump` waits for it.
+pub(super) async fn locked(app: &Running) -> Result<()> {
+    let lock = "BEGIN; LOCK TABLE a IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3600);";
+    app.sh(&format!(
+        // a child of process 1 that ends with an error would be a crash to PostgreSQL
+        "echo '{lock}' >/tmp/lock; nohup sh -c '{} -f /tmp/lock || :' >/dev/null 2>&1 </dev/null &",
+        POSTGRES.client.replace('\'', "")
+    ))
+    .await?;
+    let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'a'::regclass;";
+    until_polled("the table is locked", DEADLINE, async || Ok((POSTGRES.sql(app, held).await? == "1").then_some(()))).await
+}
+
+/// Ends what [`locked`] began.
+pub(super) async fn unlocked(app: &Running) -> Result<()> {
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(%' AND pid <> pg_backend_pid();";
+    POSTGRES.sql(app, cancel).await.map(drop)
+}
+
 #[test]
 fn database_a_killed_dump_leaves_no_half_file_and_no_process() -> Result<()> {
     test("database_a_killed_dump_leaves_no_half_file_and_no_process", async |w: &World| {
@@ -247,14 +266,7 @@ fn database_a_killed_dump_leaves_no_half_file_and_no_process() -> Result<()> {
         let app = filled(w, POSTGRES, image, &POSTGRES.preset("")).await?;
         let name = w.backup_as(&["data"], false).await?;
         w.backup_succeeded(&name).await?;
-        // pg_dump waits for the lock
-        let lock = "BEGIN; LOCK TABLE a IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3600);";
-        app.sh(&format!(
-            // a child of process 1 that ends with an error would be a crash to PostgreSQL
-            "echo '{lock}' >/tmp/lock; nohup sh -c '{} -f /tmp/lock || :' >/dev/null 2>&1 </dev/null &",
-            POSTGRES.client.replace('\'', "")
-        ))
-        .await?;
+        locked(&app).await?;
         annotate(w, &POSTGRES.preset(", timeout: 3s")).await?;
         fails(w, &app, &["killed after 3 s"]).await?;
 
@@ -270,8 +282,7 @@ fn database_a_killed_dump_leaves_no_half_file_and_no_process() -> Result<()> {
             ensure!(app.sh(&format!("md5sum {DUMP}")).await? == before, "the last dump was changed");
             is_clean(&app).await?;
         }
-        let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(%' AND pid <> pg_backend_pid();";
-        drop(POSTGRES.sql(&app, cancel).await?);
+        unlocked(&app).await?;
         let name = w.backup_as(&["data"], false).await?;
         w.backup_succeeded(&name).await?;
         Ok(())
@@ -316,6 +327,14 @@ async fn says(w: &World, arguments: &[&str], code: i32, words: &[&str]) -> Resul
     Ok(output.text())
 }
 
+/// `borgherd` at a terminal of its own; each line is typed after some seconds.
+async fn typed(w: &World, arguments: &str, lines: &[&str]) -> Result<Output> {
+    let command = format!("stty rows 50 cols 120; {} {arguments} -n {}", w.cli_binary()?.display(), w.namespace);
+    let keys: String = lines.iter().fold(String::new(), |all, line| all + &format!("sleep 3; echo '{line}'; "));
+    let script = format!("{{ {keys} sleep 2; }} | script -qec '{command}' /dev/null");
+    w.call(tokio::process::Command::new("sh").args(["-c", &script])).await
+}
+
 async fn by_command_line(w: &World, server: Server) -> Result<()> {
     let Some(image) = w.databases_image() else {
         return w.skip("needs the image with databases, which the project's own scripts build");
@@ -355,6 +374,17 @@ async fn by_command_line(w: &World, server: Server) -> Result<()> {
     let script = format!("echo 'SELECT 40 + 2;' | {} db shell app=db -n {}", w.cli_binary()?.display(), w.namespace);
     let output = w.call(tokio::process::Command::new("sh").args(["-c", &script])).await?;
     ensure!(output.code == 0 && output.text().contains("42"), "{} {}", output.text(), output.stderr);
+
+    let shell = typed(w, "db shell app=db", &["SELECT 40 + 2;", "\\q"]).await?;
+    ensure!(shell.code == 0 && shell.text().contains("42"), "{} {}", shell.code, shell.text());
+    server.sql(&app, "DELETE FROM odd;").await?;
+    for (answer, code, words) in [("n", 2, "nothing was changed"), ("y", 0, "restored ")] {
+        ensure!(odd(server, &app).await?.is_empty(), "it was restored without a yes");
+        let asked = typed(w, "db restore app=db", &[answer]).await?;
+        let said = asked.text();
+        ensure!(asked.code == code && said.contains("What the database holds of it is replaced") && said.contains(words), "{said}");
+    }
+    ensure!(odd(server, &app).await? == before, "it did not come back as it was");
 
     app.sh(&format!("head -c 300 {DUMP} >/data/x && cat /data/x >{DUMP}")).await?;
     says(w, &["db", "restore", "app=db", "--yes"], 1, &["is damaged"]).await?;

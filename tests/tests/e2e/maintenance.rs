@@ -22,13 +22,13 @@ async fn volume(w: &World, name: &str, repository: &str, keep: Option<&str>) -> 
 }
 
 /// What the newest archive of a PVC holds that no other does.
-async fn fill(app: &Running, folder: &str) -> Result<()> {
+pub(super) async fn fill(app: &Running, folder: &str) -> Result<()> {
     app.sh(&format!("dd if=/dev/urandom of={folder}/noise bs=1M count=3 status=none")).await?;
     Ok(())
 }
 
 /// Waits until what follows an archive is as it should be.
-async fn maintained(w: &World, backup: &str, pvc: &str, what: &str, is: impl Fn(&Maintenance) -> bool) -> Result<Maintenance> {
+pub(super) async fn maintained(w: &World, backup: &str, pvc: &str, what: &str, is: impl Fn(&Maintenance) -> bool) -> Result<Maintenance> {
     let of = |v: &VolumeStatus| v.pvc == pvc && v.maintenance.as_ref().is_some_and(&is);
     let all = |b: &Backup| b.status.iter().flat_map(|s| &s.volumes).find(|v| of(v)).cloned();
     let seen = until(&w.api::<Backup>(), backup, what, DEADLINE, |b| b.and_then(all).is_some()).await?;

@@ -2,11 +2,13 @@
 
 mod agent_kills;
 mod controller_kills;
+mod database_kills;
 mod deadlines;
 mod downtime;
 mod forty_days;
 mod label_prefix;
 mod live_kills;
+mod maintenance_kills;
 mod observability;
 mod quiesce_agent;
 mod quiesce_kills;

@@ -26,6 +26,20 @@ pub(super) async fn kill(w: &World, cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the kubelet has started the controller again.
+pub(super) async fn back(w: &World, cluster: &Cluster) -> Result<()> {
+    until_polled("the controller is back", DEADLINE, async || {
+        for pod in w.controllers().await? {
+            let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.clone()) else { continue };
+            if !cluster.node(&node).pids(&pod.uid().unwrap_or_default(), PROGRAM).await?.is_empty() {
+                return Ok(Some(()));
+            }
+        }
+        Ok(None)
+    })
+    .await
+}
+
 async fn words(app: &Running) -> Result<Vec<String>> {
     Ok(app.sh("cat /tmp/log 2>/dev/null || true").await?.lines().map(str::to_owned).collect())
 }
