@@ -17,6 +17,6 @@ pub use quiesce::{ActionResult, ActionStatus, HookStatus, QuiescePhase, QuiesceS
 pub use repository::{Check, Encryption, Repository, RepositorySpec, RepositoryStatus};
 pub use restore::{Candidate, Restore, RestorePhase, RestoreSource, RestoreSpec, RestoreStatus, RestoreTarget, SourceKind};
 pub use run::{
-    AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, ListOptions, LiveOptions, Operation, Owner,
-    Progress, RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,
+    AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, HostFolder, ListOptions, LiveOptions,
+    Operation, Owner, Progress, RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,
 };
