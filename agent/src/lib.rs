@@ -2,6 +2,7 @@
 
 pub mod borg;
 pub mod hold;
+pub mod host;
 pub mod lease;
 pub mod metrics;
 mod mount_table;

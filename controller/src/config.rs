@@ -43,6 +43,9 @@ pub struct Config {
     /// Tolerations of holders: a JSON list.
     #[arg(long, env = "BORGHERD_HOLDER_TOLERATIONS", default_value = "[]", value_parser = parse_tolerations)]
     pub holder_tolerations: Tolerations,
+    /// Folders of the nodes below which hostPath volumes may be read in place, comma-separated: those that the agents have, too.
+    #[arg(long, env = "BORGHERD_LIVE_HOST_PATHS", default_value = "", value_delimiter = ',')]
+    pub live_host_paths: Vec<String>,
     /// Deadlines of the waits.
     #[command(flatten)]
     pub timeouts: Timeouts,

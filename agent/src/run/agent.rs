@@ -5,9 +5,9 @@ use super::context::Context;
 use super::sandboxed::Sandboxed;
 use super::upkeep::{self, Signs};
 use super::{Queue, cache, watch};
-use crate::borg;
 use crate::metrics::Metrics;
 use crate::slot::{Identity, Slots};
+use crate::{borg, host};
 use anyhow::Context as _;
 use borgherd_api::crd::AgentRef;
 use borgherd_runtime::{Health, serve::Server};
@@ -17,9 +17,12 @@ use prometheus::Registry;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+
+/// Where the chart mounts the paths of the node below which hostPath volumes may be read.
+const LIVE: &str = "/host/live";
 
 /// What the agent takes from its surroundings.
 pub struct Surroundings {
@@ -86,6 +89,7 @@ fn context(config: Config, surroundings: Surroundings, registry: &Registry) -> a
         queue: Queue::new(slots),
         folders,
         mount_patience: config.mount_patience,
+        live: host::mounted(&config.live_host_paths, Path::new(LIVE)),
         identity,
         work: Box::new(work),
         metrics,

@@ -30,6 +30,9 @@ pub struct Config {
     /// The kubelet's folder `pods`, mounted with propagation from the host.
     #[arg(long, env = "BORGHERD_PODS_DIR", default_value = "/host/pods")]
     pub pods_dir: PathBuf,
+    /// Paths of the node below which hostPath volumes may be read in place, comma-separated; mounted at /host/live/0, /host/live/1 …
+    #[arg(long, env = "BORGHERD_LIVE_HOST_PATHS", default_value = "", value_delimiter = ',')]
+    pub live_host_paths: Vec<String>,
     /// The agent's folder on the host: locks and caches.
     #[arg(long, env = "BORGHERD_STATE_DIR", default_value = "/var/lib/borgherd")]
     pub state_dir: PathBuf,

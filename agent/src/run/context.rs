@@ -2,6 +2,7 @@
 
 use super::queue::{Place, Queue};
 use super::work::Work;
+use crate::host::HostPath;
 use crate::metrics::Metrics;
 use crate::push::Gateway;
 use crate::slot::{self, RepositoryLock, SlotError};
@@ -62,6 +63,8 @@ pub struct Context {
     pub folders: Folders,
     /// How long a volume may take to appear in this container after its holder runs.
     pub mount_patience: Duration,
+    /// Paths of the node below which hostPath volumes may be read.
+    pub live: Vec<HostPath>,
     /// What stands in lock files.
     pub identity: slot::Identity,
     /// What executes a run once all is ready.

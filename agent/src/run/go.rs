@@ -2,7 +2,7 @@
 //!
 //! Invariant: borg begins with the archive named after the moment that was given, and only after the claim as running was written.
 
-use borgherd_api::crd::{BorgRun, LiveOptions, Operation};
+use borgherd_api::crd::{BorgRun, HostFolder, LiveOptions, Operation};
 use borgherd_api::names::{self, GO};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
@@ -15,8 +15,16 @@ pub(super) fn given(run: &BorgRun) -> Option<DateTime<Utc>> {
 
 /// How long a run that is ready waits for it; `None`: it does not.
 pub(super) fn patience(run: &BorgRun) -> Option<Duration> {
-    let Operation::Archive(options) = &run.spec.operation else { return None };
-    options.live.as_ref().map(|LiveOptions { patience }| Duration::from_secs(u64::from(*patience)))
+    live(run).map(|options| Duration::from_secs(u64::from(options.patience)))
+}
+
+/// The folder of the node that is read in place of the kubelet's mount.
+pub(super) fn host_folder(run: &BorgRun) -> Option<&HostFolder> {
+    live(run)?.host.as_ref()
+}
+
+fn live(run: &BorgRun) -> Option<&LiveOptions> {
+    if let Operation::Archive(options) = &run.spec.operation { options.live.as_ref() } else { None }
 }
 
 /// The run as it is to be executed when it was let go at `at`.
@@ -40,7 +48,7 @@ mod tests {
         let mut live = run("r", "u");
         assert_eq!((patience(&live), given(&live)), (None, None));
         if let Operation::Archive(options) = &mut live.spec.operation {
-            options.live = Some(LiveOptions { patience: 120 });
+            options.live = Some(LiveOptions { patience: 120, host: None });
         }
         live.annotations_mut().insert(GO.to_owned(), "2026-11-21T12:00:05+00:00".to_owned());
         assert_eq!(patience(&live), Some(Duration::from_mins(2)));

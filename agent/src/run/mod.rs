@@ -31,7 +31,7 @@ pub use context::{Context, Folders};
 pub use queue::Queue;
 pub use sandboxed::Sandboxed;
 pub use watch::{BEAT, READ_TIMEOUT, Signs, WatchError, run};
-pub use work::{Order, Work};
+pub use work::{Found, Order, Work};
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The real [`Work`]: borg in the sandbox, which inherits the repository's lock and the slot.
 
 use super::Folders;
-use super::work::{Order, Work};
+use super::work::{Found, Order, Work};
 use super::{cache, go};
 use crate::borg::{self, Access, Call, Job, Launch, Limits, Places, Running};
 use crate::sandbox::{self, Capabilities, Plan, SandboxVolume};
@@ -115,7 +115,9 @@ fn plan(order: &Order<'_>, state: &Path, call: &Call) -> io::Result<Plan> {
     };
     let volume = match (read_only, &order.volume) {
         (None, _) => None,
-        (Some(read_only), Some(source)) => Some(SandboxVolume { source: source.clone(), read_only }),
+        (Some(read_only), Some(Found { mount, beneath })) => {
+            Some(SandboxVolume { source: mount.clone(), beneath: beneath.clone(), read_only })
+        }
         (Some(_), None) => return Err(io::Error::other("the run has no volume, but its operation needs one")),
     };
     let location = Path::new(&order.run.spec.repository.location);

@@ -10,18 +10,19 @@ use super::conclude::conclude;
 use super::context::{Context, Counted, place};
 use super::go;
 use super::secret::{self, SecretError};
-use super::work::Order;
+use super::work::{Found, Order};
 use super::{PATIENCE, next_pause};
+use crate::host::HostError;
 use crate::metrics::Part;
 use crate::sandbox::Secrets;
 use crate::slot::{RepositoryLock, Slot, SlotError};
-use crate::volume;
+use crate::{host, volume};
 use borgherd_api::Reason;
-use borgherd_api::crd::{BorgRun, BorgRunStatus, Progress, RunPhase, RunVolume};
+use borgherd_api::crd::{BorgRun, BorgRunStatus, HostFolder, Progress, RunPhase, RunVolume};
 use borgherd_runtime::refusal::words;
 use kube::ResourceExt;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -174,9 +175,10 @@ impl Task<'_> {
         self.write(running).await?;
         tracing::info!(slot = slot.number(), "running");
         let secrets = self.secrets().await?;
-        let volume = match self.run().spec.volume.clone() {
-            Some(volume) => Some(self.volume(&volume).await?),
-            None => None,
+        let volume = match (go::host_folder(self.run()), self.run().spec.volume.clone()) {
+            (Some(folder), _) => Some(self.host_folder(folder)?),
+            (None, Some(volume)) => Some(self.volume(&volume).await?),
+            (None, None) => None,
         };
         let run = match go::patience(self.run()) {
             Some(patience) => self.let_go(patience).await?,
@@ -224,12 +226,21 @@ impl Task<'_> {
         }
     }
 
-    async fn volume(&self, volume: &RunVolume) -> Result<PathBuf, End> {
+    fn host_folder(&self, folder: &HostFolder) -> Result<Found, End> {
+        let found = host::find(&self.ctx.live, Path::new(&folder.path), folder.may_be_empty);
+        match found {
+            Ok((mount, beneath)) => Ok(Found { mount, beneath: Some(beneath) }),
+            Err(error @ HostError::Empty(_)) => Err(End::failed(Reason::VolumeNotMounted, &error)),
+            Err(error) => Err(End::failed(Reason::VolumeNotSupported, &error)),
+        }
+    }
+
+    async fn volume(&self, volume: &RunVolume) -> Result<Found, End> {
         let began = Instant::now();
         loop {
             let RunVolume { holder_uid, pv } = volume;
             let error = match volume::resolve(&self.ctx.folders.pods, holder_uid, pv) {
-                Ok(path) => return Ok(path),
+                Ok(mount) => return Ok(Found { mount, beneath: None }),
                 Err(error) => error,
             };
             if began.elapsed() > self.ctx.mount_patience {

@@ -10,13 +10,22 @@ use std::path::PathBuf;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// Where a volume is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// A mount point.
+    pub mount: PathBuf,
+    /// Of a hostPath volume: the folder beneath it.
+    pub beneath: Option<PathBuf>,
+}
+
 /// What is to be done, with everything that it needs.
 #[derive(Debug)]
 pub struct Order<'a> {
     /// The run.
     pub run: &'a BorgRun,
-    /// Where its volume is mounted in this process's eyes.
-    pub volume: Option<PathBuf>,
+    /// Where its volume is in this process's eyes.
+    pub volume: Option<Found>,
     /// The repository's credentials.
     pub secrets: Secrets,
     /// The repository's lock, for borg to inherit.

@@ -5,6 +5,7 @@
 //! Detaching and covering instead of a new root: that would need `CAP_SYS_CHROOT`, which the agent does without.
 
 use super::{FILES, KNOWN_HOSTS, Plan, REPOSITORIES, SSH_PRIVATEKEY, STATE, SandboxError, VOLUME};
+use crate::host::open_beneath;
 use crate::mount_table::{self, Mount, is_mount_point};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -85,7 +86,14 @@ impl Sources {
                 if !is_mount_point(&mounts, &volume.source) {
                     return Err(SandboxError::new("find the volume", format!("{} is no mount point", volume.source.display())));
                 }
-                Some((open_folder(&volume.source)?, volume.read_only))
+                let mount = open_folder(&volume.source)?;
+                let folder = match &volume.beneath {
+                    None => mount,
+                    Some(beneath) => {
+                        open_beneath(mount, beneath).map_err(step(&format!("open {} beneath the mount", beneath.display())))?
+                    }
+                };
+                Some((folder, volume.read_only))
             }
         };
         Ok(Self { volume, state: open_folder(&plan.state)?, repository: Repository::open(plan, &mounts)? })

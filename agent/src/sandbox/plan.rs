@@ -36,6 +36,8 @@ pub struct Plan {
 pub struct SandboxVolume {
     /// Where it is mounted in the agent; a mount point of its own.
     pub source: PathBuf,
+    /// In place of the mount itself, this folder beneath it, to which no link leads: of a hostPath volume.
+    pub beneath: Option<PathBuf>,
     /// Borg cannot write to it. Must be so for an archive.
     pub read_only: bool,
 }

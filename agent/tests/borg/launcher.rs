@@ -49,7 +49,7 @@ impl Launcher {
             Access::Repository => (Capabilities::Repository, None),
         };
         let plan = Plan {
-            volume: volume.map(|read_only| SandboxVolume { source: self.volume.clone(), read_only }),
+            volume: volume.map(|read_only| SandboxVolume { source: self.volume.clone(), beneath: None, read_only }),
             state: self.state.clone(),
             repository_path: None,
             create_repository_path: false,

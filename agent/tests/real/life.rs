@@ -116,7 +116,7 @@ async fn a_step_that_fails_is_reported_and_nothing_runs() {
     let volume = machine.volume("uid-1", "pvc-1");
     let touch = "open('/run/borg/state/ran', 'w').close()";
     let unmounted = machine.folder("pods/uid-2/volumes/kubernetes.io~csi/pvc-2/mount");
-    let on = |source: &Path, read_only| Some(SandboxVolume { source: source.to_owned(), read_only });
+    let on = |source: &Path, read_only| Some(SandboxVolume { source: source.to_owned(), beneath: None, read_only });
     let failing = [
         ("find the volume", "is no mount point", machine.archive(&unmounted, touch)),
         ("find the volume", "is no mount point", machine.archive(&machine.path().join("nowhere"), touch)),

@@ -115,12 +115,12 @@ impl Machine {
     }
 
     pub(crate) fn archive(&self, volume: &Path, code: &str) -> Plan {
-        let volume = SandboxVolume { source: volume.to_owned(), read_only: true };
+        let volume = SandboxVolume { source: volume.to_owned(), beneath: None, read_only: true };
         Plan { volume: Some(volume), capabilities: Capabilities::Archive, ..self.plan(code) }
     }
 
     pub(crate) fn restore(&self, volume: &Path, code: &str) -> Plan {
-        let volume = SandboxVolume { source: volume.to_owned(), read_only: false };
+        let volume = SandboxVolume { source: volume.to_owned(), beneath: None, read_only: false };
         Plan { volume: Some(volume), capabilities: Capabilities::Restore, ..self.plan(code) }
     }
 }

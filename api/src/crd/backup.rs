@@ -257,6 +257,10 @@ pub struct LiveStatus {
     /// Its PersistentVolume.
     #[schemars(length(max = 253))]
     pub pv: String,
+    /// Of a hostPath volume: its path on the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub host_path: Option<String>,
     /// The pod by whose mount it is read in this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

@@ -21,6 +21,6 @@ pub use restore::{
     Candidate, Restore, RestorePhase, RestoreSource, RestoreSpec, RestoreStatus, RestoreTarget, RetentionQuestion, SourceKind,
 };
 pub use run::{
-    AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, ListOptions, LiveOptions, Operation, Owner,
-    Progress, RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,
+    AgentRef, ArchiveOptions, ArchiveResult, BorgRun, BorgRunSpec, BorgRunStatus, FoundArchive, HostFolder, ListOptions, LiveOptions,
+    Operation, Owner, Progress, RestoreOptions, RunPhase, RunRepository, RunVolume, Subject, VolumeFacts,
 };

@@ -193,6 +193,21 @@ pub struct ArchiveOptions {
 pub struct LiveOptions {
     /// Seconds for which a run that is ready waits to be let go; then it ends as interrupted.
     pub patience: u32,
+    /// Of a hostPath volume, of which the kubelet makes no mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostFolder>,
+}
+
+/// A folder of the node. The agent reads it only below the paths that it was given, and follows no links.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostFolder {
+    /// Where, on the node.
+    #[schemars(length(min = 1, max = 4096))]
+    pub path: String,
+    /// With nothing in it, too.
+    #[serde(default)]
+    pub may_be_empty: bool,
 }
 
 /// What is needed to make a PVC again and to know whose it was: the JSON of an archive's comment and of the annotation

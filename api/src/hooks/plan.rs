@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 /// What is seen besides the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Every snapshot that is still expected is cut.
+    /// Every snapshot that is still expected is cut; a live volume is not read any more.
     pub all_cut: bool,
     /// The Backup is being deleted.
     pub deleted: bool,

@@ -17,6 +17,8 @@ pub struct Accepted {
     pub suspect: Option<DateTime<Utc>>,
     /// `repaired:TIME`: damage that was found by then is repaired.
     pub repaired: Option<DateTime<Utc>>,
+    /// `empty`: the live hostPath volume may have nothing in it.
+    pub empty: bool,
 }
 
 impl Accepted {
@@ -24,6 +26,7 @@ impl Accepted {
     pub fn parse(text: &str) -> Self {
         let mut accepted = Self::default();
         for token in text.split(',').map(str::trim) {
+            accepted.empty |= token == EMPTY;
             match token.split_once(':') {
                 Some(("foreign", uid)) if !uid.is_empty() => {
                     accepted.foreign.insert(uid.to_owned());
@@ -37,6 +40,9 @@ impl Accepted {
         accepted
     }
 }
+
+/// The token that lets an empty hostPath volume be read in place.
+const EMPTY: &str = "empty";
 
 /// The token that accepts archives of a cluster.
 pub fn foreign_token(uid: &str) -> String {
@@ -69,9 +75,12 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_anything_else_allows_nothing() {
         let at: DateTime<Utc> = DateTime::from_timestamp(1_795_255_200, 0).unwrap_or_default();
-        let text = format!("{}, {},{},{}", foreign_token("c-1"), prune_token(at), suspect_token(at), repaired_token(at));
+        let text = format!("{}, {},{},{}, empty", foreign_token("c-1"), prune_token(at), suspect_token(at), repaired_token(at));
         let read = Accepted::parse(&text);
-        assert_eq!(read, Accepted { foreign: BTreeSet::from(["c-1".to_owned()]), prune: Some(at), suspect: Some(at), repaired: Some(at) });
+        assert_eq!(
+            read,
+            Accepted { foreign: BTreeSet::from(["c-1".to_owned()]), prune: Some(at), suspect: Some(at), repaired: Some(at), empty: true }
+        );
         for nothing in ["", "foreign", "foreign:", "prune:yes", "suspect:2026-11-21", "all", ":"] {
             assert_eq!(Accepted::parse(nothing), Accepted::default(), "{nothing}");
         }

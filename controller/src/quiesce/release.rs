@@ -40,7 +40,10 @@ pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: 
     // telling takes time: it waits until the applications go on
     let written = Work::new(work.ctx, &written);
     let backup = match super::reading::volume(volumes).filter(|_| why == Release::Deleted) {
-        Some(volume) => tokio::try_join!(super::debt::first(&written), abandon(&written, volume, &next))?.0,
+        Some(volume) => {
+            let (thawed, abandoned) = tokio::join!(super::debt::first(&written), abandon(&written, volume, &next));
+            abandoned.and(thawed)?
+        }
         None => super::debt::first(&written).await?,
     };
     let work = Work::new(work.ctx, &backup);

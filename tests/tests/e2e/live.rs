@@ -89,7 +89,7 @@ fn live_a_csi_volume_is_archived_where_it_is_mounted_and_comes_back_as_it_was() 
 }
 
 /// Makes a folder on a node, and a bound pair of PV and PVC `data` of it.
-async fn local(w: &World, node: &str, source: serde_json::Value) -> Result<String> {
+pub(super) async fn local(w: &World, node: &str, source: serde_json::Value) -> Result<String> {
     let pv = format!("{}-data", w.namespace);
     let volume = json!({
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": pv },
@@ -119,7 +119,7 @@ async fn local(w: &World, node: &str, source: serde_json::Value) -> Result<Strin
 }
 
 /// The node that a pod comes to.
-async fn some_node(w: &World) -> Result<String> {
+pub(super) async fn some_node(w: &World) -> Result<String> {
     let app = w.app(App::new("where")).await?;
     let node = app.node.clone();
     app.stop().await?;
@@ -134,7 +134,10 @@ fn live_a_local_volume_is_archived_which_no_driver_could_snapshot() -> Result<()
         };
         let node = some_node(w).await?;
         let folder = format!("/var/lib/kubelet/{}", w.namespace);
-        cluster.node(&node).sh(&format!("rm -rf {folder} && mkdir {folder}")).await?;
+        // what is mounted inside the volume is not part of it
+        let made =
+            format!("rm -rf {folder} && mkdir -p {folder}/inside && mount -t tmpfs e2e {folder}/inside && touch {folder}/inside/foreign");
+        cluster.node(&node).sh(&made).await?;
         let pv = local(w, &node, json!({ "local": { "path": folder } })).await?;
         let app = w.app(App::new("app").mount("data", "/data")).await?;
         app.make_awkward_tree("/data/tree").await?;
@@ -142,11 +145,14 @@ fn live_a_local_volume_is_archived_which_no_driver_could_snapshot() -> Result<()
         let name = w.backup(&["data"]).await?;
         let volume = one(w, &name).await?;
         was_read_by(w, &volume, &app)?;
-        same(&expected, &restored(w).await?.fingerprint("/data/tree").await?)?;
+        let reader = restored(w).await?;
+        same(&expected, &reader.fingerprint("/data/tree").await?)?;
+        let inside = reader.sh("ls /data /data/inside").await?;
+        ensure!(inside == "/data:\ninside\ntree\n\n/data/inside:", "read was {inside}");
         app.stop().await?;
         drop(w.api::<PersistentVolumeClaim>().delete("data", &DeleteParams::default()).await?);
         drop(w.api_all::<PersistentVolume>().delete(&pv, &DeleteParams::default()).await?);
-        cluster.node(&node).sh(&format!("rm -rf {folder}")).await.map(drop)
+        cluster.node(&node).sh(&format!("umount -l {folder}/inside && rm -rf {folder}")).await.map(drop)
     })
 }
 
@@ -228,8 +234,10 @@ fn live_hooks_hold_for_the_whole_read() -> Result<()> {
         let name = w.backup(&["data"]).await?;
         let (node, agent) = (cluster.node(&app.node), w.agent_on(&app.node).await?.uid().unwrap_or_default());
         let own = own_borg(w);
-        node.process(&agent, &own).await?;
+        let borg = node.process(&agent, &own).await?;
         node.kill(&agent, &own, "STOP").await?;
+        let view = node.sh(&format!("grep ' /run/borg/volume ' /proc/{borg}/mountinfo")).await?;
+        ensure!(view.lines().count() == 1 && view.contains(" ro,nosuid,nodev,noexec"), "borg sees {view}");
         let during = app.sh("cat /tmp/log; cat /data/one").await?;
         let api = w.api::<Backup>();
         let frozen = async || {

@@ -119,6 +119,7 @@ pub(super) fn context(dir: &Path, fake: &Fake, script: &Script) -> Arc<Context> 
         queue: Queue::new(slots(&folders.slots(), 1)),
         folders,
         mount_patience: Duration::from_millis(300),
+        live: Vec::new(),
         identity: identity(),
         work: Box::new(script.clone()),
         metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),

@@ -10,16 +10,18 @@ use crate::run;
 use crate::stores;
 use borgherd_api::Reason;
 use borgherd_api::crd::{
-    ArchiveOptions, BorgRun, Durations, LiveOptions, LiveStatus, Operation, QuiescePhase, RunVolume, VolumePhase, VolumeStatus,
+    ArchiveOptions, BorgRun, Durations, HostFolder, LiveOptions, LiveStatus, Operation, QuiescePhase, RunVolume, VolumePhase, VolumeStatus,
 };
 use borgherd_api::hooks;
-use borgherd_api::names::{self, CONTROLLER, GO};
+use borgherd_api::names::{self, ACCEPT, CONTROLLER, GO};
 use borgherd_api::policy::{Mode, Policy};
+use borgherd_api::retention::Accepted;
 use chrono::{DateTime, SubsecRound, Utc};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 
 /// For finding the places of hooks, on a busy cluster.
@@ -51,13 +53,14 @@ impl Work<'_> {
         let pv = claim.spec.as_ref().and_then(|s| s.volume_name.clone()).unwrap_or_default();
         let volumes: Api<PersistentVolume> = Api::all(self.ctx.client.clone());
         let found = volumes.get_opt(&pv).await.doing("reading the PersistentVolume")?;
-        if let Some(why) = unreadable(&claim, found.as_ref()) {
-            return Ok(self.failed(volume, Reason::VolumeNotSupported, format!("PVC {}: {why}", volume.pvc)));
-        }
+        let host_path = match readable(&claim, found.as_ref(), &self.ctx.config.live_host_paths) {
+            Ok(host_path) => host_path,
+            Err(why) => return Ok(self.failed(volume, Reason::VolumeNotSupported, format!("PVC {}: {why}", volume.pvc))),
+        };
         Ok(VolumeStatus {
             pvc_uid: claim.uid(),
             capacity_bytes: objects::bytes(&prepare::facts(self, &claim, String::new()).size),
-            live: Some(LiveStatus { pv, ..LiveStatus::default() }),
+            live: Some(LiveStatus { pv, host_path, ..LiveStatus::default() }),
             ..self.enter(volume, VolumePhase::Waiting)
         })
     }
@@ -78,6 +81,8 @@ impl Work<'_> {
             let message = format!("PVC {} was made anew while its backup waited", volume.pvc);
             return Ok(self.failed(volume, Reason::PvcNotFound, message));
         }
+        let accepted = Accepted::parse(claim.annotations().get(ACCEPT).map(String::as_str).unwrap_or_default());
+        let host = live.host_path.clone().map(|path| HostFolder { path, may_be_empty: accepted.empty });
         let name = names::run(&self.temporary(&volume.pvc), volume.attempt);
         let operation = Operation::Archive(ArchiveOptions {
             name: names::archive(&self.owner.namespace, &volume.pvc, self.now),
@@ -86,7 +91,7 @@ impl Work<'_> {
             exclude: policy.exclude,
             compression: policy.compression,
             files_cache: policy.files_cache,
-            live: Some(LiveOptions { patience: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX) }),
+            live: Some(LiveOptions { patience: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX), host }),
         });
         let Consumer { pod, uid, node } = consumer;
         let order = run::Order {
@@ -124,7 +129,10 @@ impl Work<'_> {
     pub(in crate::backup) fn begin_reading(&self, volume: &VolumeStatus) -> VolumeStatus {
         let quiesce = self.backup.status.as_ref().and_then(|s| s.quiesce.as_ref());
         let frozen = quiesce.filter(|q| q.phase == QuiescePhase::Frozen).and_then(|q| q.frozen_at);
-        VolumeStatus { cut: Some(frozen.unwrap_or(self.now).trunc_subsecs(0)), ..volume.clone() }
+        let moment = frozen.unwrap_or(self.now).trunc_subsecs(0);
+        // an archive of the same second as one that does not count would not count either
+        let void = volume.live.iter().flat_map(|live| &live.void).max().map(|void| *void + chrono::Duration::seconds(1));
+        VolumeStatus { cut: void.into_iter().chain([moment]).max(), ..volume.clone() }
     }
 
     /// Tells the run that it may begin.
@@ -161,12 +169,45 @@ impl Work<'_> {
     }
 }
 
-/// Why the volume of a PVC cannot be read through the kubelet's mount.
-fn unreadable(claim: &PersistentVolumeClaim, pv: Option<&PersistentVolume>) -> Option<String> {
-    let Some(spec) = pv.and_then(|pv| pv.spec.as_ref()) else { return Some("its PersistentVolume is gone".to_owned()) };
+/// Whether the volume of a PVC can be read in place, or why not. Of a hostPath volume, its path.
+fn readable(claim: &PersistentVolumeClaim, pv: Option<&PersistentVolume>, allowed: &[String]) -> Result<Option<String>, String> {
+    let Some(spec) = pv.and_then(|pv| pv.spec.as_ref()) else { return Err("its PersistentVolume is gone".to_owned()) };
     let bound_to = spec.claim_ref.as_ref().and_then(|claim| claim.uid.clone());
     if bound_to.is_none() || bound_to != claim.uid() {
-        return Some("its PersistentVolume is bound to another PVC".to_owned());
+        return Err("its PersistentVolume is bound to another PVC".to_owned());
     }
-    spec.host_path.is_some().then(|| "its volume is a hostPath, which the kubelet mounts nowhere, so it cannot be read in place".to_owned())
+    let Some(path) = spec.host_path.as_ref().map(|host| host.path.clone()) else { return Ok(None) };
+    if allowed.iter().any(|allowed| !allowed.is_empty() && Path::new(&path).starts_with(allowed)) {
+        return Ok(Some(path));
+    }
+    Err(format!("its volume is hostPath {path}, which is read only below a path of agent.liveHostPaths in the chart; add one there"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn host_paths_are_read_only_where_that_is_allowed_and_volumes_only_for_their_own_claim() {
+        let claim: PersistentVolumeClaim = serde_json::from_value(json!({"metadata": {"uid": "u"}})).unwrap();
+        let pv = |uid: &str, source: Value| -> PersistentVolume {
+            let mut spec = json!({"claimRef": {"uid": uid}});
+            spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+            serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
+        };
+        let host = |path: &str| pv("u", json!({"hostPath": {"path": path}}));
+        let allowed = ["/srv/data".to_owned(), String::new()];
+        for (path, is_allowed) in
+            [("/srv/data/x", true), ("/srv/data", true), ("/srv/data/", true), ("/srv/database", false), ("/srv", false), ("/etc", false)]
+        {
+            let found = readable(&claim, Some(&host(path)), &allowed);
+            assert_eq!(found, if is_allowed { Ok(Some(path.to_owned())) } else { found.clone() }, "{path}");
+            assert_eq!(found.is_ok(), is_allowed, "{path}");
+        }
+        assert_eq!(readable(&claim, Some(&pv("u", json!({"local": {"path": "/x"}}))), &[]), Ok(None));
+        assert!(readable(&claim, Some(&pv("other", json!({}))), &[]).is_err());
+        assert!(readable(&claim, None, &[]).is_err());
+    }
 }

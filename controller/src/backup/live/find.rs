@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_leaves_or_is_another_is_gone() {
-        let live = LiveStatus { pv: "pv".into(), pod: Some("a".into()), pod_uid: Some("uid-a".into()), void: vec![] };
+        let live = LiveStatus { pv: "pv".into(), host_path: None, pod: Some("a".into()), pod_uid: Some("uid-a".into()), void: vec![] };
         for (change, gone) in [
             (json!({}), false),
             (json!({ "metadata": { "uid": "other" } }), true),
