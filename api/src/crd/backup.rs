@@ -269,6 +269,9 @@ pub struct LiveStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub pod_uid: Option<String>,
+    /// How often its containers had been restarted when it was chosen: one that is restarted holds nothing still any more.
+    #[serde(default)]
+    pub restarts: i32,
     /// When the reads of attempts began that came to nothing: an archive of such a moment, if there is one, does not count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -206,7 +206,9 @@ async fn observe_live(work: &Work<'_>, volume: &VolumeStatus, may_begin: bool) -
             live::decide::Seen { consumer: Some(live::find::consumer(ctx, namespace, &volume.pvc).await?), ..seen }
         }
         VolumePhase::Queued | VolumePhase::Archiving => {
-            live::decide::Seen { gone: live::find::gone(ctx, namespace, status).await?, ..seen }
+            let quiesce = work.backup.status.as_ref().and_then(|s| s.quiesce.as_ref());
+            let is_held = quiesce.is_some_and(|q| q.phase == QuiescePhase::Frozen && q.holds());
+            live::decide::Seen { gone: live::find::gone(ctx, namespace, status, is_held).await?, ..seen }
         }
         VolumePhase::Pending | VolumePhase::Cutting | VolumePhase::Cut | VolumePhase::Cleaning | VolumePhase::Finished => seen,
     })

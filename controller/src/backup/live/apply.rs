@@ -93,7 +93,7 @@ impl Work<'_> {
             files_cache: policy.files_cache,
             live: Some(LiveOptions { patience: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX), host }),
         });
-        let Consumer { pod, uid, node } = consumer;
+        let Consumer { pod, uid, node, restarts } = consumer;
         let order = run::Order {
             name: &name,
             owner: &self.owner,
@@ -109,7 +109,7 @@ impl Work<'_> {
         Ok(VolumeStatus {
             node: Some(node),
             run: Some(name),
-            live: Some(LiveStatus { pod: Some(pod), pod_uid: Some(uid), ..live }),
+            live: Some(LiveStatus { pod: Some(pod), pod_uid: Some(uid), restarts, ..live }),
             durations: Some(durations),
             ..self.enter(volume, VolumePhase::Queued)
         })

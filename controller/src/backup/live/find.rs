@@ -16,6 +16,8 @@ pub struct Consumer {
     pub uid: String,
     /// Its node.
     pub node: String,
+    /// How often its containers have been restarted, all together.
+    pub restarts: i32,
 }
 
 /// A pod by which `pvc` can be read; the message, why there is none, is for people.
@@ -39,7 +41,11 @@ fn choose(pods: &[Pod], pvc: &str, preferred: Option<&str>, has_agent: impl Fn(&
 }
 
 fn of(pod: &Pod) -> Option<Consumer> {
-    Some(Consumer { pod: pod.name_any(), uid: pod.uid()?, node: pod.spec.as_ref()?.node_name.clone()? })
+    Some(Consumer { pod: pod.name_any(), uid: pod.uid()?, node: pod.spec.as_ref()?.node_name.clone()?, restarts: restarts(pod) })
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten()).map(|c| c.restart_count).sum()
 }
 
 /// Whether the kubelet has the PVC mounted for the pod: a volume that no container mounts is none to it.
@@ -63,21 +69,26 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
-/// Why a volume cannot be read any more by the pod that was chosen; `None`: it can.
-pub async fn gone(ctx: &Context, namespace: &str, live: &LiveStatus) -> Result<Option<String>, Error> {
+/// Why a volume cannot be read any more by the pod that was chosen; `None`: it can. `is_held`: it is to be held still meanwhile.
+pub async fn gone(ctx: &Context, namespace: &str, live: &LiveStatus, is_held: bool) -> Result<Option<String>, Error> {
     let Some(name) = &live.pod else { return Ok(None) };
     let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), namespace);
     let found = pods.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await.doing("looking for the pod")?;
-    Ok(why_gone(found.items.first(), live))
+    Ok(why_gone(found.items.first(), live, is_held))
 }
 
-fn why_gone(found: Option<&Pod>, live: &LiveStatus) -> Option<String> {
+fn why_gone(found: Option<&Pod>, live: &LiveStatus, is_held: bool) -> Option<String> {
     let name = live.pod.as_deref().unwrap_or_default();
     let Some(pod) = found.filter(|pod| pod.uid() == live.pod_uid) else {
         return Some(format!("pod {name} was deleted while its volume was read"));
     };
     if pod.metadata.deletion_timestamp.is_some() {
         return Some(format!("pod {name} is being deleted while its volume is read"));
+    }
+    if is_held && restarts(pod) != live.restarts {
+        return Some(format!(
+            "a container of pod {name} was restarted while it should be held still; see whether a liveness probe ends it"
+        ));
     }
     let phase = pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
     (phase != "Running").then(|| format!("pod {name} ended ({phase}) while its volume was read"))
@@ -145,15 +156,18 @@ mod tests {
 
     #[test]
     fn a_pod_that_leaves_or_is_another_is_gone() {
-        let live = LiveStatus { pv: "pv".into(), host_path: None, pod: Some("a".into()), pod_uid: Some("uid-a".into()), void: vec![] };
+        let live = LiveStatus { pv: "pv".into(), pod: Some("a".into()), pod_uid: Some("uid-a".into()), ..LiveStatus::default() };
         for (change, gone) in [
             (json!({}), false),
             (json!({ "metadata": { "uid": "other" } }), true),
             (json!({ "metadata": { "deletionTimestamp": "2026-11-21T10:00:00Z" } }), true),
             (json!({ "status": { "phase": "Failed" } }), true),
         ] {
-            assert_eq!(why_gone(Some(&pod("a", "n1", change.clone())), &live).is_some(), gone, "{change}");
+            assert_eq!(why_gone(Some(&pod("a", "n1", change.clone())), &live, true).is_some(), gone, "{change}");
         }
-        assert!(why_gone(None, &live).is_some());
+        assert!(why_gone(None, &live, false).is_some());
+        let container = json!({ "name": "app", "image": "x", "imageID": "x", "ready": true, "restartCount": 1 });
+        let restarted = pod("a", "n1", json!({ "status": { "containerStatuses": [container] } }));
+        assert_eq!([true, false].map(|is_held| why_gone(Some(&restarted), &live, is_held).is_some()), [true, false]);
     }
 }

@@ -121,6 +121,24 @@ fn live_a_pod_that_moves_while_it_is_read_is_read_again_where_it_is_then() -> Re
 }
 
 #[test]
+fn live_a_container_that_is_restarted_holds_nothing_still_and_it_is_read_again() -> Result<()> {
+    exclusive("live_a_container_that_is_restarted_holds_nothing_still_and_it_is_read_again", async |w: &World| {
+        let Some(cluster) = w.cluster() else {
+            return w.skip("needs the project's own cluster");
+        };
+        let folder = slow(w, Some(HOOKS)).await?;
+        let app = application(w, None).await?;
+        let reading = Reading::begin(w, &cluster, &app, &folder).await?;
+        let writer: Vec<String> = reading.node.pids(&app.uid, "while :").await?.iter().map(u32::to_string).collect();
+        // what it has just forked may be gone before it is killed
+        reading.node.sh(&format!("kill -s KILL {} || true", writer.join(" "))).await?;
+        let volume = reading.succeeded(w, 2).await?;
+        ensure!(volume.live.is_some_and(|live| live.void.len() == 1), "the first try should count for nothing");
+        is_of_one_moment(w).await
+    })
+}
+
+#[test]
 fn live_a_killed_agent_leaves_it_thawed_and_the_next_try_reads_it() -> Result<()> {
     exclusive("live_a_killed_agent_leaves_it_thawed_and_the_next_try_reads_it", async |w: &World| {
         let Some(cluster) = w.cluster() else {

@@ -9,7 +9,7 @@ fn live(phase: VolumePhase) -> VolumeStatus {
 }
 
 fn consumer(found: Result<&str, &str>) -> Seen {
-    let pod = |pod: &str| Consumer { pod: pod.into(), uid: "uid".into(), node: "n1".into() };
+    let pod = |pod: &str| Consumer { pod: pod.into(), uid: "uid".into(), node: "n1".into(), restarts: 0 };
     let consumer = Some(found.map(pod).map_err(str::to_owned));
     Seen { live: super::super::live::Seen { consumer, ..Default::default() }, ..Seen::default() }
 }
