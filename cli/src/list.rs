@@ -43,6 +43,15 @@ struct Archive {
     /// Of its files.
     bytes: Option<u64>,
     files: Option<u64>,
+    /// It is restored only by its name.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    doubtful: bool,
+}
+
+impl Archive {
+    fn shown(&self) -> String {
+        if self.doubtful { format!("{} (in doubt)", self.name) } else { self.name.clone() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -134,11 +143,11 @@ fn nothing(namespace: &str, args: &args::List) -> Failure {
 fn merge(candidates: Vec<Candidate>) -> Vec<Moment> {
     let mut moments: BTreeMap<i64, Moment> = BTreeMap::new();
     for candidate in candidates {
-        let Candidate { kind, name, cut, bytes, files, repository } = candidate;
+        let Candidate { kind, name, cut, bytes, files, repository, doubtful } = candidate;
         let moment = moments.entry(cut.timestamp()).or_insert_with(|| Moment { cut, snapshot: None, archives: Vec::new() });
         match kind {
             SourceKind::Snapshot => moment.snapshot = Some(Snapshot { name, bytes }),
-            SourceKind::Archive => moment.archives.push(Archive { name, repository, bytes, files }),
+            SourceKind::Archive => moment.archives.push(Archive { name, repository, bytes, files, doubtful }),
         }
     }
     moments.into_values().rev().collect()
@@ -168,7 +177,7 @@ fn rows(moment: &Moment, here: Here, format: Format) -> Vec<Vec<Cell>> {
                 cut.clone().into(),
                 Cell::new(here.age(moment.cut), Tone::Dim),
                 snapshot.map(|s| s.name.clone()).unwrap_or_default().into(),
-                archive.map(|a| a.name.clone()).unwrap_or_default().into(),
+                archive.map(Archive::shown).unwrap_or_default().into(),
                 size.map(output::bytes).unwrap_or_default().into(),
                 archive.and_then(|a| a.files).map(output::count).unwrap_or_default().into(),
             ];

@@ -228,7 +228,7 @@ impl Ledger {
             let in_repository = self.granted.values().filter(|r| r.repository == request.repository).count();
             let in_class = self.granted.values().filter(|r| r.class == request.class).count();
             let fits = self.granted.len() < capacity.total
-                && in_class < capacity.per_class
+                && (request.class.is_none() || in_class < capacity.per_class)
                 && request.max_concurrent.is_none_or(|max| in_repository < max)
                 && !locations.contains(&request.location);
             let parked = self.parked.get_mut(&request.repository).filter(|_| request.turn != Turn::Restore);

@@ -123,6 +123,9 @@ pub struct Candidate {
     /// The Repository that holds it (archives).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
+    /// In mode live, the reading did not end well (its pod went, a hook did not hold), or has not ended: it is restored only by its name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubtful: bool,
 }
 
 /// Where a Restore stands.

@@ -27,7 +27,15 @@ impl Work<'_> {
         let exposed = &seen.exposed;
         match step {
             Step::Wait(_) => Ok(volume.clone()),
-            Step::Tell(reason, message) => Ok(VolumeStatus { reason: Some(reason), message: Some(message), ..volume.clone() }),
+            Step::Tell(reason, message) => {
+                let news = volume.reason != Some(reason);
+                let mut told = VolumeStatus { reason: Some(reason), message: Some(message), ..volume.clone() };
+                if reason == Reason::PodNotFound {
+                    self.leave(&volume.pvc); // others go first until there is one
+                    told.since = if news { Some(self.now) } else { volume.since };
+                }
+                Ok(told)
+            }
             Step::Prepare if self.is_live(&volume.pvc) => self.prepare_live(volume).await,
             Step::Prepare => match prepare::check(self, volume).await? {
                 Ok(done) => {
@@ -52,7 +60,10 @@ impl Work<'_> {
             }
             Step::RunLive(consumer) => self.run_live(volume, consumer).await,
             Step::Begin => Ok(self.begin_reading(volume)),
-            Step::Go(at) => self.let_go(volume, at).await,
+            Step::Go(at) => match &exposed.run {
+                Some(run) => self.let_go(volume, run, at).await,
+                None => Ok(volume.clone()),
+            },
             Step::FindRun => self.find_run(volume).await,
             Step::Follow(phase) => Ok(archive::follow(volume, exposed, phase)),
             Step::Conclude => self.conclude(volume, exposed).await,
@@ -94,7 +105,6 @@ impl Work<'_> {
 
     /// Everything temporary is gone: the end, or the wait for the next try.
     async fn finish(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
-        self.disown(volume).await?;
         let durations = Durations { clean: self.since(volume.since), ..volume.durations.unwrap_or_default() };
         let mut done = VolumeStatus { durations: Some(durations), run: None, since: Some(self.now), ..volume.clone() };
         if volume.outcome.is_none() {

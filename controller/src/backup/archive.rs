@@ -190,16 +190,21 @@ impl Work<'_> {
         };
         let (outcome, reason, message) = decide::ended(run);
         let status = run.status.clone().unwrap_or_default();
+        let pvc = (self.owner.namespace.as_str(), volume.pvc.as_str());
+        if outcome.is_some() && volume.live.is_some() && volume.cut.is_none() {
+            return Ok(self.failed(volume, Reason::Interrupted, "it was read before the applications were held still"));
+        }
         if let (Some(_), Some(cut)) = (outcome, volume.cut) {
             let location = &run.spec.repository.location;
             record::write(&self.records(), location, status.repository_id.as_deref(), cut).await.doing("recording the repository")?;
             if outcome == Some(Outcome::Incomplete) {
-                let pvc = (self.owner.namespace.as_str(), volume.pvc.as_str());
                 record::lacks_files(&self.records(), location, pvc, cut).await.doing("recording that the archive lacks files")?;
+            }
+            if volume.live.is_some() {
+                record::trust(&self.records(), location, pvc, cut).await.doing("recording that the archive is right")?;
             }
         }
         if reason == Some(Reason::RepositoryCorrupted) {
-            let pvc = (self.owner.namespace.as_str(), volume.pvc.as_str());
             let found = damage::found(self.ctx, &run.spec.repository, pvc, status.message.as_deref().unwrap_or_default());
             found.await.doing("recording damage")?;
         }

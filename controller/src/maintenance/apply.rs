@@ -166,7 +166,7 @@ pub(super) async fn prune_options(
     Ok(PruneOptions {
         keep: keep.to_owned(),
         cluster_uid: ctx.cluster_uid.clone(),
-        incomplete: record.lacking(pvc).into_iter().collect(),
+        incomplete: record.not_good(pvc).into_iter().collect(),
         in_use: in_use(ctx, pvc).await?,
         accepted: accepted.chars().take(4096).collect(),
     })

@@ -121,7 +121,7 @@ async fn pay_one(
             let argv = if action.shell { wrapper::post(action) } else { action.command.clone() };
             let ended = exec::run(client, namespace, action, &argv).await;
             let not_held = (ended.result == ActionResult::Void && action.attempts == 0 && is_read(work))
-                .then(|| format!("pod {} was gone before the volume was read", action.pod));
+                .then(|| format!("pod {} was gone before all of the volume was read", action.pod));
             (ended, not_held)
         }
     };

@@ -41,7 +41,7 @@ pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: 
     let written = Work::new(work.ctx, &written);
     let backup = match super::reading::volume(volumes).filter(|_| why == Release::Deleted) {
         Some(volume) => {
-            let (thawed, abandoned) = tokio::join!(super::debt::first(&written), abandon(&written, volume, &next));
+            let (thawed, abandoned) = tokio::join!(super::debt::first(&written), written.stop_reading(volume));
             abandoned.and(thawed)?
         }
         None => super::debt::first(&written).await?,
@@ -50,15 +50,6 @@ pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: 
     report::transitions(&work, volumes, &next).await;
     warn_of_unquiesced(&work, volumes, &next).await;
     Ok(again(backup.clone()))
-}
-
-/// Nobody will look after the run of a Backup that is deleted.
-async fn abandon(work: &Work<'_>, volume: &VolumeStatus, next: &[VolumeStatus]) -> Result<(), Error> {
-    work.stop_reading(volume).await?;
-    for volume in next {
-        work.disown(volume).await?;
-    }
-    Ok(())
 }
 
 /// What was scaled for the freeze must still be so when all is cut.
@@ -95,9 +86,10 @@ fn told(quiesce: &QuiesceStatus, why: Release, is_live: bool) -> (Reason, String
             Reason::FreezeLimit,
             "it was not read as a whole while the applications were held still; raise timeouts.run in the chart".to_owned(),
         ),
-        Release::Interrupted if is_live => {
-            (Reason::Interrupted, "the controller ended while pre hooks or dumps ran, so the volume was not read".to_owned())
-        }
+        Release::Interrupted if is_live => (
+            Reason::Interrupted,
+            "the controller ended while pre hooks or dumps ran, so the volume was not read while they held".to_owned(),
+        ),
         Release::Cut => (Reason::HookFailed, "a pre hook failed, so its snapshot is not quiesced".to_owned()),
         Release::HookFailed => match failed(quiesce, None).next() {
             Some((kind, action)) => {

@@ -3,7 +3,9 @@
 //! Why: an unmounted NAS looks just like a new repository. With a record, a repository that is missing is `RepositoryVanished`
 //! and never created again; another one in its place is `RepositoryReplaced`. A person who wants to begin anew deletes the record.
 //! What keeping archives in order has to know of a place stands there too, by a field manager of its own: which archives lack files (only
-//! borg's exit code said so) and what compacting may free.
+//! borg's exit code said so), which of them are in doubt and what compacting may free.
+//! In doubt is the archive of a volume that is read in place from before its reading until all is known to have been right: whatever dies in
+//! between, it does not count. That may stand there before the first archive, when the map is no record yet.
 
 use borgherd_api::crd::{Progress, PruneResult};
 use borgherd_api::names::{self, CONTROLLER};
@@ -11,7 +13,7 @@ use borgherd_api::time;
 use chrono::{DateTime, NaiveDateTime, SubsecRound, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +60,20 @@ impl Record {
 
     /// Cuts of the archives of a PVC (namespace, name) that lack files.
     pub fn lacking(&self, pvc: (&str, &str)) -> BTreeSet<DateTime<Utc>> {
-        let times = self.data.get(&lacking_key(pvc)).map(String::as_str).unwrap_or_default();
+        self.times(&lacking_key(pvc))
+    }
+
+    /// Cuts of the archives of a PVC (namespace, name) that are no good ones: they lack files, or are in doubt.
+    pub fn not_good(&self, pvc: (&str, &str)) -> BTreeSet<DateTime<Utc>> {
+        self.lacking(pvc).into_iter().chain(self.doubtful(pvc)).collect()
+    }
+
+    fn doubtful(&self, pvc: (&str, &str)) -> BTreeSet<DateTime<Utc>> {
+        self.times(&doubtful_key(pvc))
+    }
+
+    fn times(&self, key: &str) -> BTreeSet<DateTime<Utc>> {
+        let times = self.data.get(key).map(String::as_str).unwrap_or_default();
         let read = |time: &str| Some(NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H-%M-%SZ").ok()?.and_utc());
         times.split_whitespace().filter_map(read).collect()
     }
@@ -144,6 +159,10 @@ fn lacking_key((namespace, pvc): (&str, &str)) -> String {
     format!("lacking.{}", names::hash(&[namespace, pvc], 10))
 }
 
+fn doubtful_key((namespace, pvc): (&str, &str)) -> String {
+    format!("doubtful.{}", names::hash(&[namespace, pvc], 10))
+}
+
 /// Where it stands when the content of the newest archive of a PVC was read.
 pub fn read_key((namespace, pvc): (&str, &str)) -> String {
     format!("read.{}", names::hash(&[namespace, pvc], 10))
@@ -151,6 +170,10 @@ pub fn read_key((namespace, pvc): (&str, &str)) -> String {
 
 /// Reads the record of a location; `None`: nothing has been archived there.
 pub async fn read(records: &Api<ConfigMap>, location: &str) -> Result<Option<Record>, kube::Error> {
+    Ok(look(records, location).await?.filter(|record| record.location().is_some()))
+}
+
+async fn look(records: &Api<ConfigMap>, location: &str) -> Result<Option<Record>, kube::Error> {
     Ok(records.get_opt(&names::repository_record(location)).await?.map(Record::of))
 }
 
@@ -178,6 +201,51 @@ pub async fn lacks_files(records: &Api<ConfigMap>, location: &str, pvc: (&str, &
     let surplus = cuts.len().saturating_sub(REMEMBERED);
     let times: Vec<String> = cuts.into_iter().skip(surplus).map(names::archive_time).collect();
     change(records, location, &record, json!({lacking_key(pvc): times.join(" ")})).await
+}
+
+/// Cuts of the archives of a PVC (namespace, name) that are in doubt, also where nothing is recorded yet.
+pub async fn doubtful(records: &Api<ConfigMap>, location: &str, pvc: (&str, &str)) -> Result<BTreeSet<DateTime<Utc>>, kube::Error> {
+    Ok(look(records, location).await?.map(|record| record.doubtful(pvc)).unwrap_or_default())
+}
+
+/// Writes, before there can be one, that the archive of a PVC (namespace, name) cut then is in doubt.
+pub async fn doubt(records: &Api<ConfigMap>, location: &str, pvc: (&str, &str), cut: DateTime<Utc>) -> Result<(), kube::Error> {
+    let Some(record) = look(records, location).await? else {
+        let map = json!({
+            "metadata": {"name": names::repository_record(location), "labels": {names::COMPONENT: "repository-record"}},
+            "data": {doubtful_key(pvc): names::archive_time(cut)},
+        });
+        let map = serde_json::from_value(map).map_err(kube::Error::SerdeError)?;
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        return records.create(&params, &map).await.map(|_| ());
+    };
+    let mut cuts = record.doubtful(pvc);
+    if !cuts.insert(cut) {
+        return Ok(());
+    }
+    change_doubtful(records, location, &record, pvc, &cuts).await
+}
+
+/// Writes that nothing is wrong with the archive of a PVC (namespace, name) cut then.
+pub async fn trust(records: &Api<ConfigMap>, location: &str, pvc: (&str, &str), cut: DateTime<Utc>) -> Result<(), kube::Error> {
+    let Some(record) = look(records, location).await? else { return Ok(()) };
+    let mut cuts = record.doubtful(pvc);
+    if !cuts.remove(&cut) {
+        return Ok(());
+    }
+    change_doubtful(records, location, &record, pvc, &cuts).await
+}
+
+async fn change_doubtful(
+    records: &Api<ConfigMap>,
+    location: &str,
+    record: &Record,
+    pvc: (&str, &str),
+    cuts: &BTreeSet<DateTime<Utc>>,
+) -> Result<(), kube::Error> {
+    let surplus = cuts.len().saturating_sub(REMEMBERED);
+    let times: Vec<String> = cuts.iter().skip(surplus).copied().map(names::archive_time).collect();
+    change(records, location, record, json!({doubtful_key(pvc): times.join(" ")})).await
 }
 
 /// Adds up what pruning has left unused, and remembers the archive of the PVC that it followed. Returns whether the repository is to be compacted.
@@ -317,5 +385,15 @@ mod tests {
         let cuts: Vec<String> = record.lacking(("shop", "db")).into_iter().map(names::archive_time).collect();
         assert_eq!(cuts, ["2026-11-20T10-00-00Z", "2026-11-21T10-00-00Z"]);
         assert!(record.lacking(("shop", "db-2")).is_empty());
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_no_good_archive_either_and_alone_no_record() {
+        let (pvc, time) = (("shop", "db"), |cuts: BTreeSet<DateTime<Utc>>| cuts.into_iter().map(names::archive_time).collect::<Vec<_>>());
+        let record = record(&[(&lacking_key(pvc), "2026-11-21T10-00-00Z"), (&doubtful_key(pvc), "2026-11-22T10-00-00Z")]);
+        assert_eq!(time(record.doubtful(pvc)), ["2026-11-22T10-00-00Z"]);
+        assert_eq!(time(record.not_good(pvc)), ["2026-11-21T10-00-00Z", "2026-11-22T10-00-00Z"]);
+        assert_eq!(time(record.lacking(pvc)), ["2026-11-21T10-00-00Z"]);
+        assert_eq!(record.location(), None);
     }
 }

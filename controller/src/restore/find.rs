@@ -4,7 +4,7 @@ use super::apply::Work;
 use super::resolve::{self, Found};
 use crate::error::{Doing, Error};
 use crate::expose::{Exposed, clean};
-use crate::repository::{self, Chosen, Unusable};
+use crate::repository::{self, Chosen, Unusable, damage, record};
 use crate::run;
 use borgherd_api::Reason;
 use borgherd_api::crd::{ListOptions, Operation, RestorePhase, RestoreStatus, RunVolume, SourceKind, VolumeFacts};
@@ -96,8 +96,15 @@ impl Work<'_> {
         if source.from != Some(SourceKind::Archive) {
             found.extend(resolve::snapshots(self.ctx, &self.owner.namespace, self.pvc()).await?);
         }
-        let archives = exposed.run.as_ref().map(|run| resolve::archives(run)).transpose();
+        let mut archives = exposed.run.as_ref().map(|run| resolve::archives(run)).transpose();
         if let Some(run) = &exposed.run {
+            let (at, pvc) = (&run.spec.repository, (self.owner.namespace.as_str(), self.pvc()));
+            if let Err(Unusable { reason: Reason::RepositoryCorrupted, message }) = &archives {
+                damage::found(self.ctx, at, pvc, message).await.doing("recording damage")?;
+            }
+            let records = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
+            let doubtful = record::doubtful(&records, &at.location, pvc).await.doing("reading the repository's record")?;
+            archives = archives.map(|found| found.map(|found| resolve::with_doubts(found, &doubtful)));
             // Read; whoever asked may delete the Restore at any moment now.
             clean::delete(&Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace), run)
                 .await

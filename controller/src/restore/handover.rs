@@ -57,7 +57,10 @@ pub async fn step(ctx: &Context, handover: Handover<'_>, exposed: &Exposed) -> R
     let spec = volume.spec.clone().unwrap_or_default();
     let claim_ref = spec.claim_ref.clone().unwrap_or_default();
     let existing = claims.get_opt(&target.pvc).await.doing("reading the target PVC")?;
-    if existing.as_ref().is_some_and(|c| claim_ref.uid.is_some() && claim_ref.uid == c.uid() && is_bound(c)) {
+    if let Some(claim) = existing.as_ref().filter(|claim| claim_ref.uid.is_some() && claim_ref.uid == claim.uid()) {
+        if !is_bound(claim) {
+            return Ok(Handed::Waiting);
+        }
         volume::give(&ctx.client, &volume).await.doing("handing the restored volume over")?;
         return Ok(Handed::Done);
     }

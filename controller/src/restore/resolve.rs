@@ -10,6 +10,7 @@ use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::crd::{Backup, BorgRun, BorgRunStatus, Candidate, Progress, RestoreSource, RunPhase, SourceKind, VolumeFacts};
 use borgherd_api::names::{CUT, PVC, PVC_NAME, label};
+use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +44,15 @@ fn of_snapshot(snapshot: &VolumeSnapshot) -> Option<Found> {
     let facts = Some(facts(Some(snapshot))).filter(|f| !f.size.is_empty());
     let bytes = status.restore_size.as_deref().and_then(crate::expose::objects::bytes);
     Some(Found {
-        candidate: Candidate { kind: SourceKind::Snapshot, name: snapshot.name_any(), cut, bytes, files: None, repository: None },
+        candidate: Candidate {
+            kind: SourceKind::Snapshot,
+            name: snapshot.name_any(),
+            cut,
+            bytes,
+            files: None,
+            repository: None,
+            doubtful: false,
+        },
         facts,
     })
 }
@@ -74,10 +83,19 @@ pub fn archives(run: &BorgRun) -> Result<Vec<Found>, Unusable> {
                 bytes: a.bytes,
                 files: a.files,
                 repository: Some(repository.clone()),
+                doubtful: false,
             },
             facts: a.facts,
         })
         .collect())
+}
+
+/// Marks the archives whose cuts are in doubt.
+pub fn with_doubts(mut found: Vec<Found>, doubtful: &BTreeSet<DateTime<Utc>>) -> Vec<Found> {
+    for Found { candidate, .. } in &mut found {
+        candidate.doubtful = doubtful.contains(&candidate.cut);
+    }
+    found
 }
 
 /// What the Backups of a namespace that are still there tell of their archives: totals by archive name. Borg's listing has none.
@@ -104,12 +122,13 @@ pub fn newest_first(found: &mut [Found]) {
     found.sort_by(|a, b| b.candidate.cut.cmp(&a.candidate.cut).then(a.candidate.kind.cmp(&b.candidate.kind)));
 }
 
-/// The one that is meant.
+/// The one that is meant. What is in doubt must be named.
 pub fn choose(source: &RestoreSource, mut found: Vec<Found>) -> Result<Found, Unusable> {
     newest_first(&mut found);
     let kind = |f: &Found| source.from.is_none_or(|k| f.candidate.kind == k);
     let name = |f: &Found| source.name.as_deref().is_none_or(|n| f.candidate.name == n);
     let at = |f: &Found| source.at.is_none_or(|at| f.candidate.cut <= at);
+    let will_do = |f: &Found| source.name.is_some() || !f.candidate.doubtful;
     let there = found.iter().filter(|f| kind(f)).count();
     let what = match source.from {
         Some(SourceKind::Snapshot) => "snapshot",
@@ -122,7 +141,7 @@ pub fn choose(source: &RestoreSource, mut found: Vec<Found>) -> Result<Found, Un
         (None, None) => String::new(),
     };
     let oldest = found.iter().rev().find(|f| kind(f)).map(|f| f.candidate.cut);
-    found.into_iter().find(|f| kind(f) && name(f) && at(f)).ok_or_else(|| Unusable {
+    found.into_iter().find(|f| kind(f) && name(f) && at(f) && will_do(f)).ok_or_else(|| Unusable {
         reason: Reason::NoMatch,
         message: match oldest {
             Some(oldest) => format!("no {what} of PVC {}{asked}; there are {there}, the oldest of {}", source.pvc, oldest.to_rfc3339()),
@@ -138,7 +157,15 @@ mod tests {
 
     fn found(kind: SourceKind, name: &str, cut: &str) -> Found {
         Found {
-            candidate: Candidate { kind, name: name.into(), cut: cut.parse().unwrap(), bytes: None, files: None, repository: None },
+            candidate: Candidate {
+                kind,
+                name: name.into(),
+                cut: cut.parse().unwrap(),
+                bytes: None,
+                files: None,
+                repository: None,
+                doubtful: false,
+            },
             facts: None,
         }
     }
@@ -167,6 +194,16 @@ mod tests {
         for (source, expected) in cases {
             assert_eq!(choose(&source, all()).unwrap().candidate.name, expected, "{source:?}");
         }
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_chosen_by_its_name_alone() {
+        let doubtful = BTreeSet::from(["2026-11-20T00:00:00Z".parse().unwrap()]);
+        let archives = |found: Vec<Found>| found.into_iter().filter(|f| f.candidate.kind == SourceKind::Archive).collect();
+        let all = with_doubts(archives(all()), &doubtful);
+        let source = RestoreSource { pvc: "db".into(), ..RestoreSource::default() };
+        assert_eq!(choose(&source, all.clone()).unwrap().candidate.name, "a1");
+        assert_eq!(choose(&RestoreSource { name: Some("a2".into()), ..source }, all).unwrap().candidate.name, "a2");
     }
 
     #[test]

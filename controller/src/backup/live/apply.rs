@@ -22,6 +22,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For finding the places of hooks, on a busy cluster.
@@ -105,6 +106,9 @@ impl Work<'_> {
             time_zone: policy.time_zone.name(),
         };
         run::create(self.ctx, order).await?;
+        if let Some(other) = self.made_for_another(&name, &uid).await? {
+            return Ok(self.failed(volume, Reason::Interrupted, other));
+        }
         let durations = Durations { clone: self.since(volume.since), ..volume.durations.unwrap_or_default() };
         Ok(VolumeStatus {
             node: Some(node),
@@ -113,6 +117,18 @@ impl Work<'_> {
             durations: Some(durations),
             ..self.enter(volume, VolumePhase::Queued)
         })
+    }
+
+    /// A run that an earlier look has made, for a pod that the status was never told, must not be read by: it goes. The pod that is watched
+    /// and the one whose mount is read are the same.
+    async fn made_for_another(&self, run: &str, pod_uid: &str) -> Result<Option<String>, Error> {
+        let runs: Api<BorgRun> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
+        let found = runs.get_opt(run).await.doing("reading the run")?;
+        let Some(made) = found.filter(|run| run.spec.volume.as_ref().is_none_or(|volume| volume.holder_uid != pod_uid)) else {
+            return Ok(None);
+        };
+        clean::delete(&runs, &Arc::new(made)).await.doing("deleting the run")?;
+        Ok(Some("the run was for a pod that was chosen before; it was not begun".to_owned()))
     }
 
     /// How long a run that is ready waits: all that is done before the reading has its time.
@@ -135,12 +151,16 @@ impl Work<'_> {
         VolumeStatus { cut: void.into_iter().chain([moment]).max(), ..volume.clone() }
     }
 
-    /// Tells the run that it may begin.
-    pub(in crate::backup) async fn let_go(&self, volume: &VolumeStatus, at: DateTime<Utc>) -> Result<VolumeStatus, Error> {
+    /// Tells the run that it may begin. Until it is known to have been right, what it makes is in doubt.
+    pub(in crate::backup) async fn let_go(&self, volume: &VolumeStatus, run: &BorgRun, at: DateTime<Utc>) -> Result<VolumeStatus, Error> {
+        let pvc = (self.owner.namespace.as_str(), volume.pvc.as_str());
+        let records = self.records();
+        let doubted = record::doubt(&records, &run.spec.repository.location, pvc, at);
+        doubted.await.doing("recording that the archive is in doubt until it is made")?;
         let runs: Api<BorgRun> = Api::namespaced(self.ctx.client.clone(), &self.ctx.config.namespace);
         let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
         let patch = json!({"metadata": {"annotations": {GO: at.to_rfc3339()}}});
-        match runs.patch(volume.run.as_deref().unwrap_or_default(), &params, &Patch::Merge(patch)).await {
+        match runs.patch(&run.name_any(), &params, &Patch::Merge(patch)).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(volume.clone()), // what became of it is seen next
             other => other.map(|_| volume.clone()).doing("letting the run begin"),
         }
@@ -153,19 +173,6 @@ impl Work<'_> {
             return Ok(());
         };
         clean::delete(&Api::namespaced(self.ctx.client.clone(), namespace), &run).await.doing("deleting the run")
-    }
-
-    /// Writes down that archives of the reads that came to nothing do not count, if they are there.
-    pub(crate) async fn disown(&self, volume: &VolumeStatus) -> Result<(), Error> {
-        let (Some(live), Some(location)) = (&volume.live, &volume.location) else { return Ok(()) };
-        if live.void.is_empty() || record::read(&self.records(), location).await.doing("reading the repository's record")?.is_none() {
-            return Ok(());
-        }
-        let pvc = (self.owner.namespace.as_str(), volume.pvc.as_str());
-        for at in &live.void {
-            record::lacks_files(&self.records(), location, pvc, *at).await.doing("recording that an archive does not count")?;
-        }
-        Ok(())
     }
 }
 

@@ -41,8 +41,10 @@ pub fn waiting(volume: &VolumeStatus, seen: &All, rules: &Rules) -> Step {
             Step::Fail(Reason::DeadlineExceeded, decide::no_turn(volume, rules.timeouts.queue))
         }
         Some(Ok(_)) => Step::Admit,
+        Some(Err(why)) if volume.reason != Some(Reason::PodNotFound) || volume.message.as_ref() != Some(why) => {
+            Step::Tell(Reason::PodNotFound, why.clone())
+        }
         Some(Err(why)) if rules.deadline(volume.since, within).1 => Step::Fail(Reason::PodNotFound, format!("{why} (waited {within:?})")),
-        Some(Err(why)) if volume.message.as_ref() != Some(why) => Step::Tell(Reason::PodNotFound, why.clone()),
         Some(Err(_)) | None => Step::Wait(Some(soon(rules, LOOK))),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Its run waits with slot and repository in hand until the applications are held still, then the moment is written to the status, then the
 //! run is told it. So each attempt has a moment, a freeze and an archive's name of its own.
-//! Invariant: an attempt whose pod is gone, or leaves, is never a success; the moment of a read that came to nothing is remembered, so that
-//! an archive that it may have left counts as one that lacks files.
+//! Invariant: an attempt whose pod is gone, or leaves, is never a success. Its moment is in doubt (`repository::record`) from before the run
+//! is let go until the attempt has ended well, so what a read that came to nothing may have left never counts, whatever dies.
 
 mod apply;
 pub mod decide;

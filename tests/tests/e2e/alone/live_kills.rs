@@ -68,7 +68,7 @@ async fn is_of_one_moment(w: &World) -> Result<()> {
     Ok(())
 }
 
-/// The record of the repository says that archives of the failed tries lack files, should there be any.
+/// The record of the repository says that archives of the failed tries are in doubt, should there be any, and the good one is not.
 async fn does_not_count(w: &World, folder: &str, volume: &VolumeStatus) -> Result<()> {
     let void = volume.live.clone().context("not told as live")?.void;
     let records = ListParams::default().labels(&format!("{}=repository-record", names::COMPONENT));
@@ -76,9 +76,11 @@ async fn does_not_count(w: &World, folder: &str, volume: &VolumeStatus) -> Resul
     let all = w.api_own::<ConfigMap>().list(&records).await?;
     let data = all.into_iter().filter_map(|map| map.data).find(|data| data.get("location").is_some_and(|l| l.ends_with(tail)));
     let data = data.context("the repository has no record")?;
-    let lacking = data.iter().find(|(key, _)| key.starts_with("lacking.")).map(|(_, cuts)| cuts.clone()).unwrap_or_default();
+    let doubtful = data.iter().find(|(key, _)| key.starts_with("doubtful.")).map(|(_, cuts)| cuts.clone()).unwrap_or_default();
     let wanted: Vec<String> = void.into_iter().map(names::archive_time).collect();
-    ensure!(!wanted.is_empty() && wanted.iter().all(|at| lacking.contains(at)), "{wanted:?} should be in {lacking:?}");
+    ensure!(!wanted.is_empty() && wanted.iter().all(|at| doubtful.contains(at)), "{wanted:?} should be in {doubtful:?}");
+    let good = names::archive_time(volume.cut.context("it has no cut")?);
+    ensure!(!doubtful.contains(&good), "the good one of {good} is still in doubt: {doubtful}");
     Ok(())
 }
 

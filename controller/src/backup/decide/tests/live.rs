@@ -19,11 +19,14 @@ fn a_volume_that_nobody_has_mounted_waits_without_a_turn_and_not_for_ever() {
     let mut waiting = live(VolumePhase::Waiting);
     let soon = rules("2026-11-21T10:01:00Z");
     let none = consumer(Err("no pod"));
-    assert_eq!(decide(&waiting, &none, &soon), Step::Tell(Reason::PodNotFound, "no pod".into()));
-    waiting.message = Some("no pod".into());
+    let late = rules("2026-11-21T10:10:00Z");
+    for rules in [&soon, &late] {
+        // however long it had one and waited for its turn: from here on it counts
+        assert_eq!(decide(&waiting, &none, rules), Step::Tell(Reason::PodNotFound, "no pod".into()));
+    }
+    (waiting.reason, waiting.message) = (Some(Reason::PodNotFound), Some("no pod".into()));
     assert_eq!(decide(&waiting, &none, &soon), Step::Wait(Some(at("2026-11-21T10:01:05Z"))));
     assert_eq!(decide(&waiting, &consumer(Ok("db-0")), &soon), Step::Admit);
-    let late = rules("2026-11-21T10:10:00Z");
     assert_eq!(reason(&decide(&waiting, &none, &late)), Some(Reason::PodNotFound));
     assert_eq!(decide(&waiting, &consumer(Ok("db-0")), &late), Step::Admit);
     waiting.not_before = Some(at("2026-11-21T10:30:00Z"));
