@@ -33,15 +33,23 @@ struct Held {
     node: Node,
     agent: String,
     borg: u32,
-    /// Pids on the server.
+    /// Its pid on the server.
     serving: String,
 }
 
-/// Waits on the server until the repository is locked, and stops whatever serves it there. Prints the pids.
-const STOP_SERVING: &str = "n=0; while [ ! -e 'FOLDER/lock.exclusive' ]; do n=$((n + 1)); [ $n -lt 6000 ] || exit 1; sleep 0.01; done
-for p in /proc/[0-9]*; do
-  if tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '[b]org serve'; then kill -STOP ${p#/proc/} && echo ${p#/proc/}; fi
-done";
+/// Begins, on the server, to wait for whoever serves the repository next, and stops it as soon as it has the lock. Its pid stands in a file then.
+const STOP_SERVING: &str = "rm -f 'FOLDER.served'; (
+  while [ ! -e 'FOLDER.served' ]; do
+    for p in /proc/[0-9]*; do
+      tr '\\0' ' ' <$p/cmdline | grep -q '[p]ython3 [^ ]*borg serve' || continue
+      p=${p#/proc/}
+      while kill -0 $p; do
+        if [ -e 'FOLDER/lock.exclusive' ]; then kill -STOP $p && echo $p >'FOLDER.served'; break; fi
+      done
+    done
+    sleep 0.01
+  done
+) </dev/null >/dev/null 2>&1 &";
 
 fn spec(location: &str, segments: &str) -> Value {
     let check = json!({ "repository": segments, "archives": "0s", "data": "0s" });
@@ -84,11 +92,13 @@ impl<'a> Scene<'a> {
             }
         }
         let (node, agent) = found.context("it is no agent's")?;
-        let (stop, go_on) = (STOP_SERVING.replace("FOLDER", &self.folder), format!("sleep 1; kill -CONT {borg}"));
-        let (serving, going) = tokio::join!(self.w.on_server(&stop), node.sh(&go_on));
-        going?;
-        let serving = serving.with_context(|| format!("borg {what} has not locked the repository"))?.replace('\n', " ");
-        ensure!(!serving.is_empty(), "nobody serves the repository, which is locked");
+        self.w.on_server(&STOP_SERVING.replace("FOLDER", &self.folder)).await?;
+        node.sh(&format!("kill -CONT {borg}")).await?;
+        let served = async || {
+            let pid = self.w.on_server(&format!("cat '{}.served' 2>/dev/null || true", self.folder)).await?;
+            Ok(Some(pid.trim().to_owned()).filter(|pid| !pid.is_empty()))
+        };
+        let serving = until_polled(&format!("borg {what} has locked the repository"), DEADLINE, served).await?;
         Ok(Held { node, agent, borg, serving })
     }
 
