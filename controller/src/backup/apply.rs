@@ -5,14 +5,14 @@
 use super::archive;
 use super::decide::{self, Step};
 use super::prepare::{self, Prepared};
-use super::work::Work;
+use super::work::{Work, named_at};
 use crate::error::{Doing, Error};
 use crate::events;
 use crate::expose::{self, clean};
 use crate::repository::Unusable;
 use borgherd_api::Reason;
 use borgherd_api::crd::{Durations, Outcome, RunVolume, VolumePhase, VolumeStatus};
-use borgherd_api::names::{IN_FLIGHT, NODE_AFFINITY};
+use borgherd_api::names::{self, IN_FLIGHT, NODE_AFFINITY};
 use serde_json::json;
 
 impl Work<'_> {
@@ -112,12 +112,14 @@ impl Work<'_> {
             return Ok(done);
         }
         done.phase = VolumePhase::Finished;
-        if let Some(name) = &volume.snapshot {
-            if volume.cut.is_some() {
+        match &volume.snapshot {
+            _ if volume.live.is_some() => {}
+            Some(name) if volume.cut.is_some() => {
                 self.patch_snapshot(name, json!({"metadata": {"labels": {IN_FLIGHT: null}, "annotations": {NODE_AFFINITY: null}}})).await?;
-            } else {
-                self.delete_uncut(name).await?;
             }
+            Some(name) => self.delete_uncut(name).await?,
+            // A controller that died may have made it and not said so.
+            None => self.delete_uncut(&names::snapshot(&volume.pvc, &self.owner.uid, named_at(self.backup))).await?,
         }
         Ok(done)
     }

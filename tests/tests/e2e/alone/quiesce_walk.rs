@@ -1,4 +1,4 @@
-//! SIGKILL of the controller before and after each write and each command of a freeze.
+//! SIGKILL of the controller before and after each write and each command of a freeze, by commands and by a session.
 //!
 //! As in `controller_kills` the turnstile stops it exactly there. What freezes and thaws writes that down itself, inside the pod.
 
@@ -15,6 +15,10 @@ use kube::api::{DeleteParams, ListParams};
 const PROGRAM: &str = "/usr/local/bin/borgherd-controller";
 const HOOKS: &str =
     "- pre: {in: pod/app, command: [sh, -c, 'echo freeze >>/tmp/log']}\n  post: {command: [sh, -c, 'echo thaw >>/tmp/log']}\n";
+
+/// Its end is the controller's, if nothing else is.
+const SESSION: &str =
+    "- pre: {in: pod/app, command: [sh, -c, 'echo freeze >>/tmp/log; echo ready; cat; echo thaw >>/tmp/log']}\n  session: true\n";
 
 /// Where it is killed.
 struct Point {
@@ -35,6 +39,10 @@ enum Then {
     GoesOnInTime,
     /// Nobody knows how the pre hook ended.
     Interrupted,
+    /// The session ended with the controller, before the end of the freeze was claimed.
+    Lost,
+    /// There was no session yet, and nobody knows that.
+    NotBegun,
 }
 
 const fn point(name: &'static str, refused: &'static [&'static [&'static str]], log: &'static [&'static str], then: Then) -> Point {
@@ -61,23 +69,51 @@ const POINTS: [Point; 12] = [
     point("thawed, cut not recorded", &[&["UPDATE volumesnapshots APP"]], &["freeze", "thaw"], Then::GoesOn),
 ];
 
+const OF_SESSION: [Point; 9] = [
+    point("session's debt written, not claimed", &[&["freeze claimed"]], &[], Then::GoesOn),
+    point(
+        "session claimed, not begun",
+        &[&["freeze claimed"], &["CONNECT pods APP", "freeze ended", "freeze Thawing"]],
+        &[],
+        Then::NotBegun,
+    ),
+    point("session begun, not written", &[&["freeze ended", "freeze Thawing"]], &["freeze"], Then::Interrupted),
+    point("session written, not held", &[&["freeze Frozen"]], &["freeze"], Then::Lost),
+    point("session held, no snapshot", &[&["CREATE volumesnapshots APP"]], &["freeze"], Then::Lost),
+    point("session held, snapshot not written", &[&["backups Cutting"]], &["freeze"], Then::Lost),
+    point("session held, cut, end not claimed", &[&["freeze Thawing"]], &["freeze"], Then::Lost),
+    point("session ended, not written", &[&["freeze paid"]], &["freeze"], Then::GoesOn),
+    point("session paid, not said to be thawed", &[&["freeze Thawed"]], &["freeze"], Then::GoesOn),
+];
+
 #[test]
 fn quiesce_a_controller_killed_at_each_step_of_a_freeze_leaves_the_application_thawed() -> Result<()> {
     exclusive("quiesce_a_controller_killed_at_each_step_of_a_freeze_leaves_the_application_thawed", async |w: &World| {
-        let Some(cluster) = w.cluster() else {
-            return w.skip("needs the project's own cluster");
-        };
-        w.claim(Claim::new("data").annotation("hooks", HOOKS)).await?;
-        let app = w.app(App::new("app").mount("data", "/data")).await?;
-        w.turnstile(async |turnstile: &Turnstile| {
-            for point in &POINTS {
-                let died = Box::pin(die_at(w, &cluster, turnstile, &app, point)).await;
-                died.with_context(|| format!("at the point '{}'", point.name))?;
-            }
-            Ok(())
-        })
-        .await
+        walk(w, HOOKS, &POINTS).await
     })
+}
+
+#[test]
+fn quiesce_a_controller_killed_at_each_step_of_a_session_leaves_the_application_thawed() -> Result<()> {
+    exclusive("quiesce_a_controller_killed_at_each_step_of_a_session_leaves_the_application_thawed", async |w: &World| {
+        walk(w, SESSION, &OF_SESSION).await
+    })
+}
+
+async fn walk(w: &World, hooks: &str, points: &[Point]) -> Result<()> {
+    let Some(cluster) = w.cluster() else {
+        return w.skip("needs the project's own cluster");
+    };
+    w.claim(Claim::new("data").annotation("hooks", hooks)).await?;
+    let app = w.app(App::new("app").mount("data", "/data")).await?;
+    w.turnstile(async |turnstile: &Turnstile| {
+        for point in points {
+            let died = Box::pin(die_at(w, &cluster, turnstile, &app, hooks, point)).await;
+            died.with_context(|| format!("at the point '{}'", point.name))?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn log(app: &Running) -> Result<Vec<String>> {
@@ -105,7 +141,7 @@ pub(super) async fn stand(w: &World, turnstile: &Turnstile<'_>, pod: &Pod, point
 }
 
 /// A Backup of its own, whose controller is killed at `point`.
-async fn die_at(w: &World, cluster: &Cluster, turnstile: &Turnstile<'_>, app: &Running, point: &Point) -> Result<()> {
+async fn die_at(w: &World, cluster: &Cluster, turnstile: &Turnstile<'_>, app: &Running, hooks: &str, point: &Point) -> Result<()> {
     app.sh("rm -f /tmp/log").await?;
     let before = snapshots(w).await?;
     let pod = w.controller().await?;
@@ -115,14 +151,20 @@ async fn die_at(w: &World, cluster: &Cluster, turnstile: &Turnstile<'_>, app: &R
     let killed = node.kill(&uid, PROGRAM, "KILL").await?;
     let written = log(app).await?;
     turnstile.open().await?;
-    ensure!(written == point.log, "when the controller was killed the pod had written {written:?}, it should have been {:?}", point.log);
+    // a session has ended meanwhile
+    let as_told = if hooks == SESSION { written.first().map(String::as_str) == point.log.first().copied() } else { written == point.log };
+    ensure!(as_told, "when the controller was killed the pod had written {written:?}, it should have been {:?}", point.log);
     let back = async || Ok(node.pids(&uid, PROGRAM).await?.iter().any(|pid| !killed.contains(pid)).then_some(()));
     until_polled("the kubelet has started the controller again", DEADLINE, back).await?;
 
     w.backup_ended(&name).await?;
     let let_go = async || Ok(Some(w.api::<Backup>().get(&name).await?).filter(|b| !b.finalizers().iter().any(|f| f == DEBT_FINALIZER)));
     let backup = until_polled("the Backup is let go", DEADLINE, let_go).await?;
-    let made: Vec<String> = snapshots(w).await?.into_iter().filter(|s| !before.contains(s)).collect();
+    let made = async || anyhow::Ok(snapshots(w).await?.into_iter().filter(|s| !before.contains(s)).collect::<Vec<_>>());
+    if point.then == Then::Lost {
+        until_polled("its snapshot is gone", DEADLINE, async || Ok(made().await?.is_empty().then_some(()))).await?;
+    }
+    let made = made().await?;
     is_expected(point, &backup, &made, &log(app).await?)?;
     drop(w.api::<Backup>().delete(&name, &DeleteParams::default()).await?);
     Ok(())
@@ -133,7 +175,8 @@ fn is_expected(point: &Point, backup: &Backup, made: &[String], log: &[String]) 
     let quiesce = status.quiesce.clone().unwrap_or_default();
     let about = || format!("{made:?} were made, the pod wrote {log:?}, and {status:#?}");
     let last = |word: &str| log.iter().rposition(|w| w == word);
-    ensure!(last("thaw").is_some() && last("thaw") > last("freeze"), "it is not thawed: {}", about());
+    let is_over = if point.then == Then::NotBegun { log.is_empty() } else { last("thaw") > last("freeze") };
+    ensure!(is_over, "it is not thawed: {}", about());
     ensure!(log.iter().filter(|w| *w == "freeze").count() <= 1, "it was frozen twice: {}", about());
     ensure!(quiesce.debts() == 0, "something is owed: {}", about());
     let succeeded = status.phase == BackupPhase::Succeeded
@@ -144,7 +187,8 @@ fn is_expected(point: &Point, backup: &Backup, made: &[String], log: &[String]) 
     let expected = match point.then {
         Then::GoesOn => succeeded,
         Then::GoesOnInTime => succeeded || failed(Reason::FreezeLimit),
-        Then::Interrupted => failed(Reason::Interrupted),
+        Then::Interrupted | Then::NotBegun => failed(Reason::Interrupted),
+        Then::Lost => failed(Reason::HookFailed),
     };
     ensure!(expected, "{}", about());
     Ok(())
