@@ -262,9 +262,9 @@ fn a_restore_whose_pvc_is_refused_keeps_the_volume_and_takes_it_along_when_it_en
         drop(w.api::<Restore>().delete(&deleted, &DeleteParams::default()).await?);
         until(&volumes, &of_deleted, "goes with its Restore", DEADLINE, |v| v.is_none()).await?;
 
-        // another class, so that the quota lets it be
+        // of another class, so that the quota lets it be, and too large for the volume, which never is bound to it
         let own = json!({"metadata": {"name": "taken"}, "spec": {
-            "storageClassName": "", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}});
+            "storageClassName": "", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Ti"}}}});
         let own = w.api::<PersistentVolumeClaim>().create(&PostParams::default(), &serde_json::from_value(own)?).await?;
         drop(w.restore_failed(&taken, Reason::TargetExists).await?);
         until(&volumes, &of_taken, "goes with its failed Restore", DEADLINE, |v| v.is_none()).await?;

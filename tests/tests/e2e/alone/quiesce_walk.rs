@@ -69,7 +69,7 @@ const POINTS: [Point; 12] = [
     point("thawed, cut not recorded", &[&["UPDATE volumesnapshots APP"]], &["freeze", "thaw"], Then::GoesOn),
 ];
 
-const OF_SESSION: [Point; 9] = [
+const OF_SESSION: [Point; 7] = [
     point("session's debt written, not claimed", &[&["freeze claimed"]], &[], Then::GoesOn),
     point(
         "session claimed, not begun",
@@ -82,8 +82,6 @@ const OF_SESSION: [Point; 9] = [
     point("session held, no snapshot", &[&["CREATE volumesnapshots APP"]], &["freeze"], Then::Lost),
     point("session held, snapshot not written", &[&["backups Cutting"]], &["freeze"], Then::Lost),
     point("session held, cut, end not claimed", &[&["freeze Thawing"]], &["freeze"], Then::Lost),
-    point("session ended, not written", &[&["freeze paid"]], &["freeze"], Then::GoesOn),
-    point("session paid, not said to be thawed", &[&["freeze Thawed"]], &["freeze"], Then::GoesOn),
 ];
 
 #[test]
