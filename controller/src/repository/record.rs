@@ -198,9 +198,7 @@ pub async fn lacks_files(records: &Api<ConfigMap>, location: &str, pvc: (&str, &
     let record = read(records, location).await?.unwrap_or_default();
     let mut cuts = record.lacking(pvc);
     cuts.insert(cut);
-    let surplus = cuts.len().saturating_sub(REMEMBERED);
-    let times: Vec<String> = cuts.into_iter().skip(surplus).map(names::archive_time).collect();
-    change(records, location, &record, json!({lacking_key(pvc): times.join(" ")})).await
+    change(records, location, &record, json!({lacking_key(pvc): written(&cuts)})).await
 }
 
 /// Cuts of the archives of a PVC (namespace, name) that are in doubt, also where nothing is recorded yet.
@@ -223,7 +221,7 @@ pub async fn doubt(records: &Api<ConfigMap>, location: &str, pvc: (&str, &str), 
     if !cuts.insert(cut) {
         return Ok(());
     }
-    change_doubtful(records, location, &record, pvc, &cuts).await
+    change(records, location, &record, json!({doubtful_key(pvc): written(&cuts)})).await
 }
 
 /// Writes that nothing is wrong with the archive of a PVC (namespace, name) cut then.
@@ -233,19 +231,14 @@ pub async fn trust(records: &Api<ConfigMap>, location: &str, pvc: (&str, &str), 
     if !cuts.remove(&cut) {
         return Ok(());
     }
-    change_doubtful(records, location, &record, pvc, &cuts).await
+    change(records, location, &record, json!({doubtful_key(pvc): written(&cuts)})).await
 }
 
-async fn change_doubtful(
-    records: &Api<ConfigMap>,
-    location: &str,
-    record: &Record,
-    pvc: (&str, &str),
-    cuts: &BTreeSet<DateTime<Utc>>,
-) -> Result<(), kube::Error> {
+/// The newest of the cuts, as `Record::times` reads them.
+fn written(cuts: &BTreeSet<DateTime<Utc>>) -> String {
     let surplus = cuts.len().saturating_sub(REMEMBERED);
     let times: Vec<String> = cuts.iter().skip(surplus).copied().map(names::archive_time).collect();
-    change(records, location, record, json!({doubtful_key(pvc): times.join(" ")})).await
+    times.join(" ")
 }
 
 /// Adds up what pruning has left unused, and remembers the archive of the PVC that it followed. Returns whether the repository is to be compacted.
