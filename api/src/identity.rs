@@ -80,9 +80,10 @@ mod tests {
                 ("app", "x"),
                 ("borgherd.dev/in-flight", "u"),
                 ("borgherd.dev/owner-uid", "u"),
+                ("borgherd.dev/swept", "u"),
                 ("borgherd.development/x", "y"),
             ],
-            &[("borgherd.dev/cut", "now"), ("borgherd.dev/swept", "u"), ("borgherd.dev/own-deletion-policy", "Delete"), ("a/b", "c")],
+            &[("borgherd.dev/cut", "now"), ("borgherd.dev/own-deletion-policy", "Delete"), ("a/b", "c")],
         ));
         assert_eq!(found, Identity::of(&object(&[("borgherd.dev/pvc", "data")], &[("borgherd.dev/cut", "now")])));
         assert!(Identity::of(&object(&[("app", "x")], &[])).is_empty());

@@ -64,7 +64,7 @@ pub const TIERS_AT_BIRTH: &str = "borgherd.dev/tiers-at-birth";
 pub const MARKED_AT: &str = "borgherd.dev/marked-at";
 /// Annotation on snapshots: when a mark was seen to have been taken off, RFC 3339.
 pub const UNMARKED_AT: &str = "borgherd.dev/unmarked-at";
-/// Annotation on a content that is to go with its snapshot: UID of that snapshot.
+/// Label on a content that is to go with its snapshot: UID of that snapshot.
 pub const SWEPT: &str = "borgherd.dev/swept";
 /// Annotation on a namespace: tokens of held sweeps that a person has allowed, separated by commas.
 pub const ACKNOWLEDGE: &str = "borgherd.dev/acknowledge-sweep";

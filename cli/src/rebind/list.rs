@@ -48,12 +48,10 @@ fn frozen(contents: &[VolumeSnapshotContent], snapshots: &[VolumeSnapshot], pref
     // Not bound yet: a pair that is just being made.
     let is_frozen =
         |content: &&VolumeSnapshotContent| content.spec.volume_snapshot_ref.uid.as_ref().is_some_and(|uid| !there.contains(uid));
-    let mut items: Vec<Item> = contents
-        .iter()
-        .filter(|content| rebind::is_known(content, prefix))
-        .filter(is_frozen)
-        .map(|content| item(content, prefix))
-        .collect();
+    let mut found: Vec<_> = contents.iter().filter(|content| rebind::is_known(content, prefix)).filter(is_frozen).collect();
+    // cuts have whole seconds; of those in the same one the storage knows which was first
+    found.sort_by_key(|content| content.status.as_ref().and_then(|status| status.creation_time));
+    let mut items: Vec<Item> = found.into_iter().map(|content| item(content, prefix)).collect();
     items.sort_by(|one, other| (&one.namespace, &one.pvc, one.cut).cmp(&(&other.namespace, &other.pvc, other.cut)));
     items
 }

@@ -1,7 +1,8 @@
 //! The storage's side: what contents there are, and their deletion policy.
 //!
 //! Invariant: a content that Borgherd keeps is at `Delete` only while a verdict says that its snapshot goes; the verdict stands on it as
-//! the annotation `swept`. Found otherwise, as after a kill, it goes back to `Retain`.
+//! the label `swept`. Found otherwise, as after a kill, it goes back to `Retain`. No annotation: the snapshot controller, when it marks a
+//! content as being deleted, writes all annotations as its cache knows them, and so takes one away that was written a moment ago.
 
 use super::due::Due;
 use super::tell::Tally;
@@ -50,7 +51,7 @@ impl Content {
             deletes: object.spec.deletion_policy == "Delete",
             is_kept: object.annotations().contains_key(OWN_DELETION_POLICY),
             is_temporary: object.labels().contains_key(TEMPORARY),
-            swept: object.annotations().get(SWEPT).cloned(),
+            swept: object.labels().get(SWEPT).cloned(),
             leaving: object.metadata.deletion_timestamp.is_some(),
             of: (of.namespace.unwrap_or_default(), of.name.unwrap_or_default(), of.uid.unwrap_or_default()),
         }
@@ -137,16 +138,18 @@ pub(super) async fn let_go(client: &Client, content: &Content) -> Result<Content
     if content.deletes && content.swept.as_ref() == Some(&content.of.2) {
         return Ok(content.clone());
     }
-    write(client, content, json!({SWEPT: content.of.2}), "Delete").await.doing("setting the content to Delete")
+    write(client, content, json!({"labels": {SWEPT: content.of.2}}), "Delete").await.doing("setting the content to Delete")
 }
 
 /// Keeps it again.
 pub(super) async fn keep(client: &Client, content: &Content) -> Result<Content, Error> {
-    write(client, content, json!({SWEPT: null}), "Retain").await.doing("setting the content back to Retain")
+    write(client, content, json!({"labels": {SWEPT: null}}), "Retain").await.doing("setting the content back to Retain")
 }
 
-async fn write(client: &Client, content: &Content, annotations: Value, policy: &str) -> Result<Content, kube::Error> {
-    let metadata = json!({"uid": content.uid, "resourceVersion": content.version, "annotations": annotations});
+/// `metadata`: what of it is to be changed.
+async fn write(client: &Client, content: &Content, mut metadata: Value, policy: &str) -> Result<Content, kube::Error> {
+    metadata["uid"] = json!(content.uid);
+    metadata["resourceVersion"] = json!(content.version);
     let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"deletionPolicy": policy}}));
     let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
     Ok(Content::read(&api(client).patch(&content.name, &params, &patch).await?))
@@ -199,8 +202,8 @@ pub(super) async fn take_one_back(client: &Client, content: &Content, contents: 
 /// Deletes a content whose snapshot is gone. The snapshot controller does so before, but by its cache: where that still shows `Retain` it
 /// lets the snapshot go and the content stay, for ever. The annotation is what the driver's sidecar waits for.
 async fn finish(client: &Client, content: &Content) -> Result<(), Error> {
-    let annotations = json!({"snapshot.storage.kubernetes.io/volumesnapshot-being-deleted": "yes"});
-    let marked = write(client, content, annotations, "Delete").await.doing("deleting the content of a snapshot that was swept")?;
+    let mark = json!({"annotations": {"snapshot.storage.kubernetes.io/volumesnapshot-being-deleted": "yes"}});
+    let marked = write(client, content, mark, "Delete").await.doing("deleting the content of a snapshot that was swept")?;
     let same = Preconditions { uid: Some(marked.uid), resource_version: Some(marked.version) };
     let deleted = api(client).delete(&content.name, &DeleteParams::default().preconditions(same)).await;
     deleted.map(|_| ()).doing("deleting the content of a snapshot that was swept")

@@ -113,11 +113,10 @@ fn retention_sweeps_what_was_marked_a_day_ago_and_nothing_else() -> Result<()> {
         // a content at Delete without a verdict goes back
         let last = w.api::<VolumeSnapshot>().get(&names[4]).await?;
         let contents: Api<VolumeSnapshotContent> = w.api_all();
-        let delete = Patch::Merge(json!({"metadata": {"annotations": {SWEPT: last.uid()}}, "spec": {"deletionPolicy": "Delete"}}));
+        let delete = Patch::Merge(json!({"metadata": {"labels": {SWEPT: last.uid()}}, "spec": {"deletionPolicy": "Delete"}}));
         drop(contents.patch(&content_of(&last)?, &PatchParams::default(), &delete).await?);
-        let kept = |c: Option<&VolumeSnapshotContent>| {
-            c.is_some_and(|c| c.spec.deletion_policy == "Retain" && !c.annotations().contains_key(SWEPT))
-        };
+        let kept =
+            |c: Option<&VolumeSnapshotContent>| c.is_some_and(|c| c.spec.deletion_policy == "Retain" && !c.labels().contains_key(SWEPT));
         until(&contents, &content_of(&last)?, "it is set back to Retain", DEADLINE, kept).await?;
         for name in names.iter().skip(1).chain([&days, &forever]) {
             let left = w.api::<VolumeSnapshot>().get_opt(name).await?.with_context(|| format!("{name} is gone"))?;

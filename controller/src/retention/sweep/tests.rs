@@ -153,7 +153,7 @@ impl Server {
 
     fn policy(&self) -> (String, bool) {
         let found: VolumeSnapshotContent = serde_json::from_value(self.get(&format!("{CONTENTS}/c1")).unwrap()).unwrap();
-        let swept = found.metadata.annotations.unwrap_or_default().contains_key("borgherd.dev/swept");
+        let swept = found.metadata.labels.unwrap_or_default().contains_key("borgherd.dev/swept");
         (found.spec.deletion_policy, swept)
     }
 }
@@ -272,6 +272,10 @@ async fn killed_anywhere_the_next_one_goes_on_or_takes_back() {
 async fn what_a_sweep_left_is_deleted_once_its_snapshot_is_gone_and_nobody_else_has_it() {
     let server = Server::new();
     assert!(sweep(&server).await.unwrap());
+    let mut left = server.get(&format!("{CONTENTS}/c1")).unwrap();
+    left["metadata"]["annotations"] = json!({"snapshot.storage.kubernetes.io/volumesnapshot-being-deleted": "yes"}); // it replaces all
+    server.put(&format!("{CONTENTS}/c1"), left);
+    assert_eq!(content::all(&server.client()).await.unwrap().at_delete().count(), 1);
     let taken = async || {
         let (left, all) = (content::find(&server.client(), "c1").await.unwrap().unwrap(), content::all(&server.client()).await.unwrap());
         take_one_back(&server.client(), &left, &all).await.unwrap()

@@ -322,7 +322,7 @@ async fn forty_days(w: &World) -> Result<()> {
     until_polled("what was swept is gone from the storage, too", DEADLINE, async || {
         let mut left = take_away(w).await?;
         left.sort_by_key(ResourceExt::name_any);
-        let swept = |c: &&VolumeSnapshotContent| c.spec.deletion_policy != "Retain" || c.annotations().contains_key(SWEPT);
+        let swept = |c: &&VolumeSnapshotContent| c.spec.deletion_policy != "Retain" || c.labels().contains_key(SWEPT);
         ensure!(left.iter().find(swept).is_none(), "it should be gone, or at Retain: {:#?}", left.iter().find(swept));
         let found: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
         ensure!(found == names, "left are {found:?}, and should {names:?}");
