@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::crd::{Backup, Outcome, QuiescePhase, RestoreSource, RestoreTarget, SourceKind, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{Backup, Outcome, QuiescePhase, RestoreSource, RestoreTarget, SourceKind, VolumeStatus};
 use borgherd_api::names;
 use borgherd_e2e::{App, Claim, DEADLINE, Running, World, same, test, until_polled};
 use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim};
@@ -178,23 +178,6 @@ fn live_what_cannot_be_read_in_place_is_refused_with_what_to_do() -> Result<()> 
         drop(w.api::<PersistentVolumeClaim>().delete("data", &DeleteParams::default()).await?);
         drop(w.api_all::<PersistentVolume>().delete(&pv, &DeleteParams::default()).await?);
         Ok(())
-    })
-}
-
-#[test]
-fn live_a_volume_that_nobody_has_mounted_is_told_and_read_once_a_pod_runs() -> Result<()> {
-    test("live_a_volume_that_nobody_has_mounted_is_told_and_read_once_a_pod_runs", async |w: &World| {
-        w.claim(Claim::new("data").annotation("mode", "live")).await?;
-        let app = w.app(App::new("first").mount("data", "/data")).await?;
-        app.sh("echo kept >/data/file").await?;
-        app.stop().await?;
-        let name = w.backup(&["data"]).await?;
-        let waits = |v: &VolumeStatus| v.reason == Some(Reason::PodNotFound) && v.phase == VolumePhase::Waiting;
-        let told = w.volume_until(&name, "data", "waits for a pod", waits).await?;
-        ensure!(told.message.as_ref().is_some_and(|m| m.contains("no running pod has PVC data mounted")), "{told:#?}");
-        let app = w.app(App::new("app").mount("data", "/data")).await?;
-        let volume = one(w, &name).await?;
-        was_read_by(w, &volume, &app)
     })
 }
 
