@@ -92,7 +92,7 @@ impl Work<'_> {
             exclude: policy.exclude,
             compression: policy.compression,
             files_cache: policy.files_cache,
-            live: Some(LiveOptions { patience: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX), host }),
+            live: Some(LiveOptions { patience: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX), held: live.held, host }),
         });
         let Consumer { pod, uid, node, restarts } = consumer;
         let order = run::Order {

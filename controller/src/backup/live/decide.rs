@@ -13,6 +13,8 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_secs(5);
 /// How often it is looked whether the pod is still there whose volume is read.
 const CHECK: Duration = Duration::from_secs(2);
+/// After a failed try: whose pod was there a moment ago has the next one soon, and a holder would only be in its way.
+const SETTLE: Duration = Duration::from_secs(30);
 /// How often it is looked whether a pod of the application uses what a holder has: it may wait for it.
 const CHECK_HELD: Duration = Duration::from_secs(1);
 
@@ -50,6 +52,7 @@ pub fn waiting(volume: &VolumeStatus, seen: &All, rules: &Rules) -> Step {
         Some(Reader::Pod(_) | Reader::Holder) if rules.deadline(volume.since, rules.timeouts.queue).1 => {
             Step::Fail(Reason::DeadlineExceeded, decide::no_turn(volume, rules.timeouts.queue))
         }
+        Some(Reader::Holder) if volume.attempt > 0 && !rules.deadline(volume.since, SETTLE).1 => Step::Wait(Some(soon(rules, LOOK))),
         Some(Reader::Pod(_) | Reader::Holder) => Step::Admit,
         Some(Reader::Pods(why) | Reader::Nobody(why))
             if volume.reason != Some(Reason::PodNotFound) || volume.message.as_ref() != Some(why) =>
@@ -95,7 +98,10 @@ fn held(volume: &VolumeStatus, seen: &All, rules: &Rules) -> Step {
         }
         (None, Some(said)) if passed => Step::Fail(Reason::HolderUnschedulable, decide::no_node(said)),
         (None, None) if passed => {
-            Step::Fail(Reason::HolderNotStarted, format!("the pod that mounts the volume did not start within {:?}", rules.timeouts.holder))
+            let within = rules.timeouts.holder;
+            let refused = volume.message.as_ref().filter(|_| volume.reason == Some(Reason::HolderNotStarted));
+            let why = refused.map(|why| format!(": {why}")).unwrap_or_default();
+            Step::Fail(Reason::HolderNotStarted, format!("the pod that mounts the volume did not start within {within:?}{why}"))
         }
         // that of an earlier try has its name, and goes when the storage is let go of
         _ if twin.is_some_and(|twin| twin::is_leaving(twin)) => Step::Wait(Some(soon(rules, CHECK_HELD))),

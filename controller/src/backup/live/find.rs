@@ -1,5 +1,6 @@
 //! The pod that has a live volume mounted, by live reads. It is listed by name later on, so that the right to list is enough.
 
+use super::super::work::Work;
 use super::hold;
 use crate::context::Context;
 use crate::error::{Doing, Error};
@@ -38,14 +39,15 @@ pub enum Reader {
 const ALIVE: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// By what `pvc` can be read now, whose volume is `pv`.
-pub async fn reader(ctx: &Context, namespace: &str, pvc: &str, pv: &str) -> Result<Reader, Error> {
+pub async fn reader(work: &Work<'_>, pvc: &str, pv: &str) -> Result<Reader, Error> {
+    let (ctx, namespace) = (work.ctx, work.owner.namespace.as_str());
     let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), namespace);
     let alive = pods.list(&ListParams::default().fields(ALIVE)).await.doing("listing the pods")?;
     let preferred = ctx.world().last_node(namespace, pvc);
     match choose(&alive.items, pvc, preferred.as_deref(), |node| ctx.has_agent(node)) {
         Ok(consumer) => Ok(Reader::Pod(consumer)),
         Err(why) if alive.items.iter().any(|pod| uses(pod, pvc)) => Ok(Reader::Pods(why)),
-        Err(why) => Ok(match hold::refusal(ctx, namespace, pvc, pv).await? {
+        Err(why) => Ok(match hold::refusal(work, pvc, pv).await? {
             None => Reader::Holder,
             Some(refusal) => Reader::Nobody(format!("{why}. No holder mounts it: {refusal}")),
         }),

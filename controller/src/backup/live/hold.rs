@@ -5,7 +5,6 @@
 use super::super::prepare;
 use super::super::work::Work;
 use super::{apply, decide, find};
-use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::expose::{self, Exposed, objects, twin};
 use crate::repository::Unusable;
@@ -14,6 +13,7 @@ use borgherd_api::crd::{LiveStatus, VolumeStatus};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::Api;
 use kube::{Client, ResourceExt};
+use tracing::warn;
 
 /// A PVC with its volume, as they are now.
 async fn pair(
@@ -29,7 +29,11 @@ async fn pair(
 }
 
 /// Why no holder can mount the volume, if that is so.
-pub(super) async fn refusal(ctx: &Context, namespace: &str, pvc: &str, pv: &str) -> Result<Option<String>, Error> {
+pub(super) async fn refusal(work: &Work<'_>, pvc: &str, pv: &str) -> Result<Option<String>, Error> {
+    let (ctx, namespace) = (work.ctx, work.owner.namespace.as_str());
+    if work.needs_pods(pvc) {
+        return Ok(Some("its hooks or dumps need pods to run in".to_owned()));
+    }
     Ok(match pair(&ctx.client, namespace, pvc, pv).await? {
         (Some(claim), Some(volume)) => is_not_its(&claim, Some(&volume)).or_else(|| twin::refusal(&claim, &volume, &ctx.config.twins)),
         (None, _) => Some(format!("there is no PVC {pvc}")),
@@ -61,6 +65,12 @@ pub async fn gone(work: &Work<'_>, volume: &VolumeStatus, live: &LiveStatus, exp
 }
 
 impl Work<'_> {
+    /// Whether something is done in the application's pods before the volume is read.
+    fn needs_pods(&self, pvc: &str) -> bool {
+        let own = self.backup.spec.hooks.as_ref().map(|hooks| !hooks.is_empty());
+        self.policy(pvc).is_ok_and(|policy| own.unwrap_or(!policy.hooks.is_empty()) || !policy.databases.list.is_empty())
+    }
+
     /// From here on the attempt has a holder, whatever the caches show of it.
     pub(in crate::backup) fn hold(volume: &VolumeStatus) -> VolumeStatus {
         VolumeStatus { live: volume.live.clone().map(|live| LiveStatus { held: true, ..live }), ..volume.clone() }
@@ -89,10 +99,20 @@ impl Work<'_> {
         let namespace = &self.ctx.config.volumes_namespace;
         let (claims, pods): (Api<PersistentVolumeClaim>, Api<Pod>) =
             (Api::namespaced(self.ctx.client.clone(), namespace), Api::namespaced(self.ctx.client.clone(), namespace));
-        expose::get_or_create(&volumes, &twin).await.doing("creating the twin of the PersistentVolume")?;
-        expose::get_or_create(&claims, &own).await.doing("creating the claim of the twin")?;
-        expose::get_or_create(&pods, &holder).await.doing("creating the holder")?;
-        Ok(volume.clone())
+        let made = async {
+            expose::get_or_create(&volumes, &twin).await?;
+            expose::get_or_create(&claims, &own).await?;
+            expose::get_or_create(&pods, &holder).await
+        };
+        match made.await {
+            // by a right that is missing, or a policy: told, so that somebody can see to it, and asked for again until the deadline
+            Err(kube::Error::Api(answer)) if answer.code == 403 || answer.code == 422 => {
+                let message = format!("twin, claim or holder of the volume may not be made: {}", answer.message);
+                warn!(pvc = volume.pvc, message, "could not make a holder; trying again");
+                Ok(VolumeStatus { reason: Some(Reason::HolderNotStarted), message: Some(message), ..volume.clone() })
+            }
+            made => made.map(|()| volume.clone()).doing("making twin, claim and holder"),
+        }
     }
 
     /// Whether the twin of this try is there and not being deleted, by a live read: the caches may not show yet what was just made.

@@ -1,15 +1,16 @@
 //! What dies or goes while a holder has a live volume: nothing of it is left, and its storage is untouched.
 
 use super::live_kills::is_let_go;
-use crate::live::{one, own_borg, restored, slow};
+use crate::live::{local, one, own_borg, restored, slow, some_node};
 use crate::live_held::{Source, no_twin, source};
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
 use borgherd_api::crd::{Backup, VolumePhase, VolumeStatus};
-use borgherd_e2e::{App, Cluster, DEADLINE, Node, Turnstile, World, exclusive, until_polled};
-use k8s_openapi::api::core::v1::Node as KubeNode;
+use borgherd_e2e::{App, Cluster, DEADLINE, Node, Turnstile, World, exclusive, same, until_polled};
+use k8s_openapi::api::core::v1::{Node as KubeNode, PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = "/usr/local/bin/borgherd-controller";
@@ -171,4 +172,52 @@ fn live_without_a_pod_an_application_that_starts_has_the_volume_and_is_read_thro
         ensure!(sum == kept.sum, "restored was something else");
         Ok(())
     })
+}
+
+/// On the node; what is directly in it may be held.
+const FOLDER: &str = "/var/lib/kubelet/e2e-disks";
+
+#[test]
+fn live_without_a_pod_a_local_volume_is_held_where_the_chart_says_so() -> Result<()> {
+    exclusive("live_without_a_pod_a_local_volume_is_held_where_the_chart_says_so", async |w: &World| {
+        let Some(cluster) = w.cluster() else {
+            return w.skip("needs the project's own cluster");
+        };
+        let name = some_node(w).await?;
+        let node = cluster.node(&name);
+        node.sh(&format!("rm -rf {FOLDER} && mkdir -p {FOLDER}/disk")).await?;
+        let pv = local(w, &name, json!({ "local": { "path": format!("{FOLDER}/disk") } })).await?;
+        let outcome = held_local(w, &name).await;
+        drop(w.api::<PersistentVolumeClaim>().delete("data", &DeleteParams::default()).await?);
+        drop(w.api_all::<PersistentVolume>().delete(&pv, &DeleteParams::default()).await?);
+        node.sh(&format!("rm -rf {FOLDER}")).await?;
+        outcome
+    })
+}
+
+async fn held_local(w: &World, node: &str) -> Result<()> {
+    let app = w.app(App::new("app").mount("data", "/data")).await?;
+    app.make_awkward_tree("/data/tree").await?;
+    let expected = app.fingerprint("/data").await?;
+    app.stop().await?;
+    let backup = w.backup(&["data"]).await?;
+    let waits = |v: &VolumeStatus| v.reason == Some(Reason::PodNotFound) && v.phase == VolumePhase::Waiting;
+    let told = w.volume_until(&backup, "data", "waits for a pod", waits).await?;
+    ensure!(told.message.as_ref().is_some_and(|m| m.contains("holder.live.localPaths")), "{told:#?}");
+    drop(w.api::<Backup>().delete(&backup, &DeleteParams::default()).await?);
+    let before = source(w).await?;
+    let values = format!("holder.live.localPaths={{/mnt/none,{FOLDER}}}");
+    w.release()
+        .with(&[&values], async || {
+            let backup = w.backup(&["data"]).await?;
+            let volume = one(w, &backup).await?;
+            ensure!(volume.live.as_ref().is_some_and(|live| live.held) && volume.node.as_deref() == Some(node), "{volume:#?}");
+            no_twin(w).await
+        })
+        .await?;
+    ensure!(before == source(w).await?, "the PersistentVolume was changed");
+    let app = w.app(App::new("app").mount("data", "/data")).await?;
+    same(&expected, &app.fingerprint("/data").await?).context("the volume was changed by reading it")?;
+    app.stop().await?;
+    same(&expected, &restored(w).await?.fingerprint("/data").await?)
 }

@@ -132,6 +132,11 @@ fn exposed(phase: &str) -> Exposed {
 fn what_no_pod_uses_is_mounted_by_a_holder_and_read_by_its_mount() {
     let rules = rules("2026-11-21T10:01:00Z");
     let by_holder = |exposed: Exposed| Seen { exposed, ..read_by(Reader::Holder) };
+    let first = VolumeStatus { attempt: 0, ..live(VolumePhase::Waiting) };
+    let soon = super::rules("2026-11-21T10:00:29Z");
+    assert_eq!(decide(&first, &by_holder(Exposed::default()), &soon), Step::Admit);
+    let looked = Step::Wait(Some(at("2026-11-21T10:00:34Z")));
+    assert_eq!(decide(&live(VolumePhase::Waiting), &by_holder(Exposed::default()), &soon), looked, "its pod was there a moment ago");
     assert_eq!(decide(&live(VolumePhase::Waiting), &by_holder(Exposed::default()), &rules), Step::Admit);
     assert_eq!(decide(&live(VolumePhase::Waiting), &by_holder(exposed("Running")), &rules), Step::Clean, "an earlier try's");
     assert_eq!(decide(&live(VolumePhase::Cloning), &by_holder(Exposed::default()), &rules), Step::Hold);
@@ -144,6 +149,12 @@ fn what_no_pod_uses_is_mounted_by_a_holder_and_read_by_its_mount() {
     let unbound = Exposed { claim: pvc("Pending"), ..exposed("Running") };
     let look = Step::Wait(Some(at("2026-11-21T10:01:01Z")));
     assert_eq!(decide(&cloning, &by_holder(unbound), &rules), look);
+    let late = super::rules("2026-11-21T10:10:00Z");
+    let refused = VolumeStatus { reason: Some(Reason::HolderNotStarted), message: Some("forbidden".into()), ..cloning.clone() };
+    for (volume, told) in [(&cloning, "within 600s"), (&refused, "within 600s: forbidden")] {
+        let step = decide(volume, &by_holder(Exposed::default()), &late);
+        assert!(matches!(&step, Step::Fail(Reason::HolderNotStarted, message) if message.ends_with(told)), "{step:?}");
+    }
     let mut leaving = PersistentVolume::clone(exposed("Running").volume.as_ref().unwrap());
     leaving.metadata.deletion_timestamp = serde_json::from_value(json!(BEGAN)).unwrap();
     let leaving = Exposed { volume: Some(Arc::new(leaving)), ..Exposed::default() };
