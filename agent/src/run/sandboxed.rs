@@ -40,12 +40,17 @@ pub struct Sandboxed {
 
 impl Work for Sandboxed {
     fn work<'a>(&'a self, order: Order<'a>, progress: watch::Sender<Progress>, cancel: CancellationToken) -> BoxFuture<'a, BorgRunStatus> {
-        Box::pin(self.execute(order, progress, cancel))
+        Box::pin(self.execute(order, Some(progress), cancel))
+    }
+
+    fn make_repository<'a>(&'a self, order: Order<'a>, cancel: CancellationToken) -> BoxFuture<'a, BorgRunStatus> {
+        Box::pin(self.execute(order, None, cancel))
     }
 }
 
 impl Sandboxed {
-    async fn execute(&self, order: Order<'_>, progress: watch::Sender<Progress>, cancel: CancellationToken) -> BorgRunStatus {
+    /// Without `progress`: only the repository is made.
+    async fn execute(&self, order: Order<'_>, progress: Option<watch::Sender<Progress>>, cancel: CancellationToken) -> BorgRunStatus {
         let spec = &order.run.spec;
         let state = match cache::prepare(&self.folders, &spec.repository.location, (self.now)()) {
             Ok(state) => state,
@@ -64,7 +69,10 @@ impl Sandboxed {
         };
         let job = Job { spec, host_id: &self.host_id, places, limits };
         let launcher = Launcher { exe: &self.exe, state: &state, order: &order };
-        let report = borg::execute(job, &launcher, progress, cancel, &self.now).await;
+        let report = match progress {
+            Some(progress) => borg::execute(job, &launcher, progress, cancel, &self.now).await,
+            None => borg::make_repository(job, &launcher, cancel, &self.now).await,
+        };
         let mut status = BorgRunStatus::default();
         report.write_into(&mut status);
         status

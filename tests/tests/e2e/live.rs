@@ -245,3 +245,26 @@ fn live_hooks_hold_for_the_whole_read() -> Result<()> {
         Ok(())
     })
 }
+
+/// Held still until it is told to go on.
+const HELD: &str = "- pre: {in: pod/app, timeout: 2m, command: [sh, -c, 'touch /tmp/held; until [ -e /tmp/go ]; do sleep 0.1; done']}\n  \
+                    post: {command: [sh, -c, 'echo thaw >>/tmp/log']}\n";
+
+#[test]
+fn live_a_new_repository_is_made_before_the_application_is_held_still() -> Result<()> {
+    test("live_a_new_repository_is_made_before_the_application_is_held_still", async |w: &World| {
+        let folder = slow(w, Some(HELD)).await?;
+        let app = w.app(App::new("app").mount("data", "/data")).await?;
+        app.sh("echo kept >/data/file").await?;
+        let name = w.backup(&["data"]).await?;
+        until_polled("it is held", DEADLINE, async || Ok((app.exec(&["test", "-e", "/tmp/held"]).await?.code == 0).then_some(()))).await?;
+        // nobody has been let go to read yet
+        let archives = w.archives_in(&folder).await.context("there is no repository yet")?;
+        ensure!(archives.is_empty(), "found {archives:?}");
+        app.sh("touch /tmp/go").await?;
+        let volume = one(w, &name).await?;
+        ensure!(volume.attempt == 1 && volume.quiesced == Some(true), "{volume:#?}");
+        ensure!(w.archives_in(&folder).await? == [volume.archive.clone().context("no archive")?], "{volume:#?}");
+        Ok(())
+    })
+}
