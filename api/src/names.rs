@@ -18,6 +18,8 @@ pub const HOLDER_CONTAINER: &str = "hold";
 
 /// Label, `"true"`: made for one Backup or Restore, deleted at its end; skipped by policy, retention and rebind.
 pub const TEMPORARY: &str = "borgherd.dev/temporary";
+/// Label, `"true"`, on a twin: a second PersistentVolume of a storage that is the application's. Only the object is ever deleted.
+pub const TWIN: &str = "borgherd.dev/twin";
 /// Label on an application's snapshot while a Backup works on it: the value is the Backup's UID.
 pub const IN_FLIGHT: &str = "borgherd.dev/in-flight";
 /// Label: UID of the Backup or Restore that an object was made for.

@@ -49,6 +49,8 @@ pub enum Reason {
     PodNotFound,
     /// The pod whose live volume was read is gone, or ends.
     PodGone,
+    /// A pod of the application uses the live volume that a holder had mounted.
+    PodStarted,
     // repository, as configured
     /// The Repository object does not exist, or none is the default.
     RepositoryNotFound,
@@ -141,7 +143,7 @@ impl Reason {
     /// Whether trying again helps.
     pub const fn retry(self) -> Retry {
         match self {
-            Self::Interrupted | Self::VolumeNotMounted | Self::PodGone => Retry::Now,
+            Self::Interrupted | Self::VolumeNotMounted | Self::PodGone | Self::PodStarted => Retry::Now,
             Self::ConnectionFailed
             | Self::RepositoryLocked
             | Self::BorgKilled

@@ -46,6 +46,9 @@ pub struct Config {
     /// Folders of the nodes below which hostPath volumes may be read in place, comma-separated: those that the agents have, too.
     #[arg(long, env = "BORGHERD_LIVE_HOST_PATHS", default_value = "", value_delimiter = ',')]
     pub live_host_paths: Vec<String>,
+    /// Which live volumes holders mount.
+    #[command(flatten)]
+    pub twins: Twins,
     /// Deadlines of the waits.
     #[command(flatten)]
     pub timeouts: Timeouts,
@@ -70,6 +73,20 @@ pub struct Config {
     /// How often leftovers are looked for.
     #[arg(long, env = "BORGHERD_LEAK_INTERVAL", default_value = "5m", value_parser = duration::parse)]
     pub leak_interval: Duration,
+}
+
+/// Which live volumes a holder mounts, by a twin, where no pod uses them.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Twins {
+    /// Any at all.
+    #[arg(long = "live-holders", env = "BORGHERD_LIVE_HOLDERS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub enabled: bool,
+    /// CSI drivers that do something of their own when a PersistentVolume is deleted: theirs not; comma-separated.
+    #[arg(long, env = "BORGHERD_LIVE_NOT_DRIVERS", default_value = "csi.vsphere.vmware.com", value_delimiter = ',')]
+    pub live_not_drivers: Vec<String>,
+    /// Folders of the nodes: local volumes directly in them; comma-separated.
+    #[arg(long, env = "BORGHERD_LIVE_LOCAL_PATHS", default_value = "", value_delimiter = ',')]
+    pub live_local_paths: Vec<String>,
 }
 
 /// How long each step may take before it fails with a reason of its own.

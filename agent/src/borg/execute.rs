@@ -34,6 +34,29 @@ pub async fn execute(
     cancel: CancellationToken,
     now: Clock<'_>,
 ) -> Report {
+    carry_out(Part::Operation, job, launch, progress, cancel, now).await
+}
+
+/// Makes the repository where the run may and there is none; else nothing. Ends as [`execute`] does.
+pub async fn make_repository(job: Job<'_>, launch: &dyn Launch, cancel: CancellationToken, now: Clock<'_>) -> Report {
+    carry_out(Part::Repository, job, launch, watch::Sender::new(Progress::default()), cancel, now).await
+}
+
+/// How much of a run.
+#[derive(Clone, Copy)]
+enum Part {
+    Operation,
+    Repository,
+}
+
+async fn carry_out(
+    part: Part,
+    job: Job<'_>,
+    launch: &dyn Launch,
+    progress: watch::Sender<Progress>,
+    cancel: CancellationToken,
+    now: Clock<'_>,
+) -> Report {
     let target = target(&job);
     let guard = match Guard::new(job.spec.repository.expected_id.as_deref()) {
         Ok(guard) => guard,
@@ -46,7 +69,10 @@ pub async fn execute(
     let stops = Stops { cancel: &cancel, deadline: job.spec.deadline, now, limits: job.limits };
     let env = env::env(&job, &guard);
     let mut execution = Execution { job, target, guard, env, launch, progress: &progress, stops, report: Report::default() };
-    let done = execution.operation().await;
+    let done = match part {
+        Part::Operation => execution.operation().await,
+        Part::Repository => execution.repository().await,
+    };
     let mut report = execution.report;
     match done {
         Ok(phase) => report.phase = phase,
@@ -112,10 +138,17 @@ impl Execution<'_> {
         }
     }
 
+    async fn repository(&mut self) -> Result<RunPhase, Failure> {
+        if self.may_init() {
+            self.init(&mut None).await?;
+        }
+        Ok(RunPhase::Succeeded)
+    }
+
     async fn archive(&mut self, options: &ArchiveOptions) -> Result<RunPhase, Failure> {
         let mut half_there_since = None;
-        // most likely there is none yet, and to be told so by `create` takes as long as to make it
-        if self.may_init() {
+        // most likely there is none yet, and to be told so by `create` takes as long as to make it; before a live one it was made
+        if self.may_init() && options.live.is_none() {
             self.init(&mut half_there_since).await?;
         }
         loop {

@@ -126,6 +126,7 @@ pub(super) fn sentence(reason: Reason, target: &Target<'_>, detail: &str) -> Str
         | Reason::HolderNotStarted
         | Reason::PodNotFound
         | Reason::PodGone
+        | Reason::PodStarted
         | Reason::RepositoryNotFound
         | Reason::RepositoryAmbiguous
         | Reason::RepositoryNotAllowed

@@ -25,6 +25,6 @@ mod state;
 mod transcript;
 
 pub use env::host_id;
-pub use execute::execute;
+pub use execute::{execute, make_repository};
 pub use job::{Clock, Job, Limits, Places, Report};
 pub use launch::{Access, Call, Launch, Process, Running};

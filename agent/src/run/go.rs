@@ -23,6 +23,11 @@ pub(super) fn host_folder(run: &BorgRun) -> Option<&HostFolder> {
     live(run)?.host.as_ref()
 }
 
+/// Whether an application that starts waits until it has ended.
+pub(super) fn is_held(run: &BorgRun) -> bool {
+    live(run).is_some_and(|options| options.held)
+}
+
 fn live(run: &BorgRun) -> Option<&LiveOptions> {
     if let Operation::Archive(options) = &run.spec.operation { options.live.as_ref() } else { None }
 }
@@ -48,7 +53,7 @@ mod tests {
         let mut live = run("r", "u");
         assert_eq!((patience(&live), given(&live)), (None, None));
         if let Operation::Archive(options) = &mut live.spec.operation {
-            options.live = Some(LiveOptions { patience: 120, host: None });
+            options.live = Some(LiveOptions { patience: 120, ..LiveOptions::default() });
         }
         live.annotations_mut().insert(GO.to_owned(), "2026-11-21T12:00:05+00:00".to_owned());
         assert_eq!(patience(&live), Some(Duration::from_mins(2)));

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A borg that reads a live volume gets this long to end when it is asked to: the volume may have to go to another node.
 const LET_GO: Duration = Duration::from_secs(5);
+/// By a holder's mount: an application waits for its end, and what was read is read again through its pod.
+const LET_GO_HELD: Duration = Duration::from_secs(1);
 /// It waits no longer for a repository that somebody else has locked: applications are held still.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -38,12 +40,17 @@ pub struct Sandboxed {
 
 impl Work for Sandboxed {
     fn work<'a>(&'a self, order: Order<'a>, progress: watch::Sender<Progress>, cancel: CancellationToken) -> BoxFuture<'a, BorgRunStatus> {
-        Box::pin(self.execute(order, progress, cancel))
+        Box::pin(self.execute(order, Some(progress), cancel))
+    }
+
+    fn make_repository<'a>(&'a self, order: Order<'a>, cancel: CancellationToken) -> BoxFuture<'a, BorgRunStatus> {
+        Box::pin(self.execute(order, None, cancel))
     }
 }
 
 impl Sandboxed {
-    async fn execute(&self, order: Order<'_>, progress: watch::Sender<Progress>, cancel: CancellationToken) -> BorgRunStatus {
+    /// Without `progress`: only the repository is made.
+    async fn execute(&self, order: Order<'_>, progress: Option<watch::Sender<Progress>>, cancel: CancellationToken) -> BorgRunStatus {
         let spec = &order.run.spec;
         let state = match cache::prepare(&self.folders, &spec.repository.location, (self.now)()) {
             Ok(state) => state,
@@ -56,10 +63,16 @@ impl Sandboxed {
             ssh_privatekey: Path::new(sandbox::SSH_PRIVATEKEY),
             known_hosts: Path::new(sandbox::KNOWN_HOSTS),
         };
-        let limits = if go::patience(order.run).is_some() { live(self.limits) } else { self.limits };
+        let limits = match go::patience(order.run) {
+            Some(_) => live(self.limits, if go::is_held(order.run) { LET_GO_HELD } else { LET_GO }),
+            None => self.limits,
+        };
         let job = Job { spec, host_id: &self.host_id, places, limits };
         let launcher = Launcher { exe: &self.exe, state: &state, order: &order };
-        let report = borg::execute(job, &launcher, progress, cancel, &self.now).await;
+        let report = match progress {
+            Some(progress) => borg::execute(job, &launcher, progress, cancel, &self.now).await,
+            None => borg::make_repository(job, &launcher, cancel, &self.now).await,
+        };
         let mut status = BorgRunStatus::default();
         report.write_into(&mut status);
         status
@@ -67,11 +80,11 @@ impl Sandboxed {
 }
 
 /// The limits of a run that reads a live volume.
-fn live(limits: Limits) -> Limits {
+fn live(limits: Limits, let_go: Duration) -> Limits {
     Limits {
         lock_patience: limits.lock_patience.min(LOCK_PATIENCE),
-        interrupt: limits.interrupt.min(LET_GO),
-        terminate: limits.terminate.min(LET_GO),
+        interrupt: limits.interrupt.min(let_go),
+        terminate: limits.terminate.min(let_go),
         ..limits
     }
 }

@@ -1,6 +1,6 @@
 //! One run from its claim to its final status.
 //!
-//! Order: repository's lock, slot, claim as Running, Secret, volume, for a live one the controller's word, borg, report. Invariants:
+//! Order: repository's lock, slot, claim as Running, Secret, volume, for a live one its repository and the controller's word, borg, report. Invariants:
 //! - borg starts only after the API server has taken our claim as Running, which a conflict refuses; so no two processes run it.
 //! - the repository's lock is held until the report is written: who gets the lock after us knows that no report of ours is under way.
 //! - the slot goes as soon as borg has ended.
@@ -181,7 +181,14 @@ impl Task<'_> {
             (None, None) => None,
         };
         let run = match go::patience(self.run()) {
-            Some(patience) => self.let_go(patience).await?,
+            Some(patience) => {
+                let order = Order { run: self.run(), volume: volume.clone(), secrets: secrets.clone(), lock, slot: &slot };
+                let made = self.ctx.work.make_repository(order, self.cancel.clone()).await;
+                if made.phase != RunPhase::Succeeded {
+                    return Ok(self.merged(made));
+                }
+                self.let_go(patience).await?
+            }
             None => self.run().clone(),
         };
         let order = Order { run: &run, volume, secrets, lock, slot: &slot };

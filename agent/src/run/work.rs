@@ -39,4 +39,8 @@ pub trait Work: Send + Sync {
     /// Do it. The result has everything that execution decides: phase (final), reason, message, borg's seconds, progress, archive,
     /// repository, archives, log. When `cancel` fires it ends soon, after borg, as Interrupted or as whatever borg had become by then.
     fn work<'a>(&'a self, order: Order<'a>, progress: watch::Sender<Progress>, cancel: CancellationToken) -> BoxFuture<'a, BorgRunStatus>;
+
+    /// Makes the order's repository if there is none and the run may, so that nobody has to be held still for that. The result has what
+    /// execution decides, as that of `work`; all but `Succeeded` is the run's end.
+    fn make_repository<'a>(&'a self, order: Order<'a>, cancel: CancellationToken) -> BoxFuture<'a, BorgRunStatus>;
 }

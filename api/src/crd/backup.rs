@@ -261,7 +261,10 @@ pub struct LiveStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub host_path: Option<String>,
-    /// The pod by whose mount it is read in this attempt.
+    /// No pod uses it: in this attempt a holder mounts it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// The pod by whose mount it is read in this attempt: one of the application's, or the holder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub pod: Option<String>,

@@ -193,6 +193,9 @@ pub struct ArchiveOptions {
 pub struct LiveOptions {
     /// Seconds for which a run that is ready waits to be let go; then it ends as interrupted.
     pub patience: u32,
+    /// A holder has it mounted: the application that starts waits for the end of the reading.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// Of a hostPath volume, of which the kubelet makes no mount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostFolder>,

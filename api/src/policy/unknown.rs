@@ -9,6 +9,7 @@ use crate::names;
 /// What Borgherd itself writes as an annotation or a label, and people copy from object to object.
 const OWN: &[&str] = &[
     names::TEMPORARY,
+    names::TWIN,
     names::IN_FLIGHT,
     names::OWNER_UID,
     names::OWNER,

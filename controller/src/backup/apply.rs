@@ -58,6 +58,8 @@ impl Work<'_> {
                 let at = RunVolume { holder_uid: holder, pv };
                 self.run(volume, seen.snapshot.as_deref(), exposed, node, at).await
             }
+            Step::Hold => Ok(Self::hold(volume)),
+            Step::Mount => self.mount(volume).await,
             Step::RunLive(consumer) => self.run_live(volume, consumer).await,
             Step::Begin => Ok(self.begin_reading(volume)),
             Step::Go(at) => match &exposed.run {
@@ -74,6 +76,11 @@ impl Work<'_> {
             Step::Fail(reason @ Reason::PodGone, message) => {
                 // at once, since what follows may take its time
                 self.stop_reading(volume).await?;
+                Ok(self.failed(volume, reason, message))
+            }
+            Step::Fail(reason @ Reason::PodStarted, message) => {
+                // run and holder, at once: the application waits for what they have
+                clean::step(self.ctx, exposed).await.doing("letting go of the volume")?;
                 Ok(self.failed(volume, reason, message))
             }
             Step::Fail(reason, message) => Ok(self.failed(volume, reason, message)),
@@ -105,6 +112,9 @@ impl Work<'_> {
 
     /// Everything temporary is gone: the end, or the wait for the next try.
     async fn finish(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
+        if self.has_twin(volume).await? {
+            return Ok(volume.clone());
+        }
         let durations = Durations { clean: self.since(volume.since), ..volume.durations.unwrap_or_default() };
         let mut done = VolumeStatus { durations: Some(durations), run: None, since: Some(self.now), ..volume.clone() };
         if volume.outcome.is_none() {

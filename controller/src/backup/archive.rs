@@ -9,7 +9,7 @@ use crate::repository::{self, Unusable, damage, record};
 use crate::run;
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::crd::{ArchiveOptions, Durations, Operation, Outcome, RunVolume, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{ArchiveOptions, Durations, LiveStatus, Operation, Outcome, RunVolume, VolumePhase, VolumeStatus};
 use borgherd_api::names;
 use borgherd_api::policy::Policy;
 use kube::api::Api;
@@ -84,6 +84,7 @@ impl Work<'_> {
                     attempt: volume.attempt + 1,
                     not_before: None,
                     progress: None,
+                    live: volume.live.clone().map(|live| LiveStatus { held: false, ..live }),
                     quiesced: volume.quiesced.filter(|_| volume.live.is_none()),
                     durations: Some(durations),
                     ..self.enter(volume, VolumePhase::Cloning)

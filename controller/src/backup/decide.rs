@@ -69,6 +69,10 @@ pub enum Step {
         /// PersistentVolume of the clone.
         pv: String,
     },
+    /// Write down that a holder is to mount the live volume.
+    Hold,
+    /// Make twin, claim and holder of a live volume.
+    Mount,
     /// Create the run that reads a live volume by the mount of this pod.
     RunLive(Consumer),
     /// Write down that a live volume is read from now on.
@@ -119,7 +123,7 @@ pub fn decide(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
         VolumePhase::Cutting => cutting(volume, seen, rules),
         VolumePhase::Cut => cut(volume, seen, rules),
         VolumePhase::Waiting if volume.live.is_some() => live::waiting(volume, seen, rules),
-        VolumePhase::Cloning if volume.live.is_some() => live::cloning(seen),
+        VolumePhase::Cloning if volume.live.is_some() => live::cloning(volume, seen, rules),
         VolumePhase::Queued | VolumePhase::Archiving if volume.live.is_some() => live::running(volume, seen, rules),
         VolumePhase::Waiting => waiting(volume, seen, rules),
         VolumePhase::Cloning => cloning(volume, seen, rules),
@@ -155,7 +159,7 @@ fn cutting(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
 }
 
 /// Waits until `at`; what stands in the way is told first, once for each new wording.
-fn tell_or_wait(volume: &VolumeStatus, problem: Option<(Reason, &str)>, at: DateTime<Utc>) -> Step {
+pub(super) fn tell_or_wait(volume: &VolumeStatus, problem: Option<(Reason, &str)>, at: DateTime<Utc>) -> Step {
     match problem {
         Some((reason, said)) if volume.message.as_deref() != Some(said) => Step::Tell(reason, said.to_owned()),
         Some(_) | None => Step::Wait(Some(at)),
@@ -228,8 +232,8 @@ fn cloning(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {
     }
 }
 
-fn no_node(said: &str) -> String {
-    format!("no node can mount the clone: {said}; make a node that can, or allow its taint by holder.tolerations in the chart")
+pub(super) fn no_node(said: &str) -> String {
+    format!("no node can mount the volume: {said}; make a node that can, or allow its taint by holder.tolerations in the chart")
 }
 
 pub(super) fn running(volume: &VolumeStatus, seen: &Seen, rules: &Rules) -> Step {

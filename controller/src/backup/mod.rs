@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::expose::Exposed;
 use crate::lost;
 use crate::quiesce::{self, Turn};
+use borgherd_api::Reason;
 use borgherd_api::crd::{Backup, QuiescePhase, Release, Trigger, VolumePhase, VolumeStatus};
 use borgherd_api::names::DEBT_FINALIZER;
 use borgherd_api::policy::ArchiveWhen;
@@ -135,7 +136,7 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
 
 /// A step that makes objects which the caches show a little later.
 const fn is_made(step: &Step) -> bool {
-    matches!(step, Step::CloneSnapshot | Step::Clone)
+    matches!(step, Step::CloneSnapshot | Step::Clone | Step::Mount)
 }
 
 /// Applications may be held still for it.
@@ -145,7 +146,7 @@ fn is_frozen(backup: &Backup) -> bool {
 
 /// A step that changes no status but asks the API server for something that takes time.
 const fn is_asked_for(step: &Step) -> bool {
-    matches!(step, Step::CloneSnapshot | Step::Clone | Step::Clean | Step::Admit | Step::Go(_))
+    matches!(step, Step::CloneSnapshot | Step::Clone | Step::Mount | Step::Clean | Step::Admit | Step::Go(_) | Step::Finish)
 }
 
 /// One volume's failure to make a step must not lose what the others did.
@@ -192,23 +193,27 @@ async fn observe(work: &Work<'_>, volume: &VolumeStatus, prepared: bool, go: Go)
         Some(run) => lost::check(ctx, volume.since, run, work.now).await?,
         None => None,
     };
-    let live = observe_live(work, volume, may_begin).await?;
+    let live = observe_live(work, volume, &exposed, may_begin).await?;
     Ok(Seen { archive: wants_archive(work, &volume.pvc), prepared, held, snapshot: work.cached_snapshot(volume), exposed, lost, live })
 }
 
-/// The pod by which a live volume is to be read, or is.
-async fn observe_live(work: &Work<'_>, volume: &VolumeStatus, may_begin: bool) -> Result<live::decide::Seen, Error> {
+/// By what a live volume is to be read, or is.
+async fn observe_live(work: &Work<'_>, volume: &VolumeStatus, exposed: &Exposed, may_begin: bool) -> Result<live::decide::Seen, Error> {
     let (ctx, namespace) = (work.ctx, work.owner.namespace.as_str());
     let seen = live::decide::Seen { may_begin, ..live::decide::Seen::default() };
     let Some(status) = &volume.live else { return Ok(seen) };
     Ok(match volume.phase {
         VolumePhase::Waiting | VolumePhase::Cloning => {
-            live::decide::Seen { consumer: Some(live::find::consumer(ctx, namespace, &volume.pvc).await?), ..seen }
+            live::decide::Seen { reader: Some(live::find::reader(work, &volume.pvc, &status.pv).await?), ..seen }
+        }
+        VolumePhase::Queued | VolumePhase::Archiving if status.held => {
+            live::decide::Seen { gone: live::hold::gone(work, volume, status, exposed).await?, ..seen }
         }
         VolumePhase::Queued | VolumePhase::Archiving => {
             let quiesce = work.backup.status.as_ref().and_then(|s| s.quiesce.as_ref());
             let is_held = quiesce.is_some_and(|q| q.phase == QuiescePhase::Frozen && q.holds());
-            live::decide::Seen { gone: live::find::gone(ctx, namespace, status, is_held).await?, ..seen }
+            let gone = live::find::gone(ctx, namespace, status, is_held).await?;
+            live::decide::Seen { gone: gone.map(|why| (Reason::PodGone, why)), ..seen }
         }
         VolumePhase::Pending | VolumePhase::Cutting | VolumePhase::Cut | VolumePhase::Cleaning | VolumePhase::Finished => seen,
     })

@@ -1,9 +1,9 @@
 //! Taking away what exposing made: run → holder → the volume set to `Delete` → claim → volume → snapshot → content.
 //!
 //! Each step is issued once the one before is seen gone, each deletion with the UID of the object that was looked at.
-//! Invariant: the storage snapshot itself is never touched: the static content is `Retain`.
+//! Invariant: the storage snapshot itself is never touched: the static content is `Retain`. Nor is the storage of a twin: `volume` sees to that.
 
-use super::{Exposed, volume};
+use super::{Exposed, twin, volume};
 use crate::context::Context;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
 use borgherd_api::names::{BEING_CLONED, CONTROLLER, TEMPORARY};
@@ -36,7 +36,7 @@ pub async fn step(ctx: &Context, exposed: &Exposed) -> Result<bool, kube::Error>
         delete(&Api::namespaced(client.clone(), volumes), claim).await?;
         return Ok(false);
     }
-    if let Some(volume) = volume {
+    if let Some(volume) = volume.as_ref().filter(|volume| !twin::is_leaving(volume)) {
         volume::dispose(ctx, volume).await?;
         return Ok(false);
     }

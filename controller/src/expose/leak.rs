@@ -2,7 +2,7 @@
 //!
 //! Works on complete live listings, never on caches; that an owner is gone is confirmed by a live GET.
 
-use super::{Exposed, clean};
+use super::{Exposed, clean, twin};
 use crate::context::Context;
 use borgherd_api::crd::snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use borgherd_api::crd::{Backup, BorgRun, Restore};
@@ -59,6 +59,9 @@ async fn listing(ctx: &Context) -> Result<HashMap<Key, Exposed>, kube::Error> {
         all.entry(key).or_default().content = Some(content.into());
     }
     for volume in Api::<PersistentVolume>::all(client.clone()).list(&params).await? {
+        if twin::is_leaving(&volume) {
+            continue;
+        }
         let claim = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref()).and_then(|c| c.name.clone()).unwrap_or_default();
         let key = key(&volume, claim);
         all.entry(key).or_default().volume = Some(volume.into());

@@ -1,12 +1,13 @@
 //! Making a snapshot's (or an empty) volume visible to a node's agent, and taking everything away again.
 //!
-//! content → snapshot → clone → holder, all under one deterministic name in the volumes' namespace, all get-or-create.
+//! content → snapshot → clone → holder, all under one deterministic name in the volumes' namespace, all get-or-create. Or twin → claim → holder.
 //! Invariant: whatever is made here carries the label `temporary`, its owner's UID and the owner's name, so that a crash
 //! leaves nothing that cannot be found and attributed.
 
 pub mod clean;
 pub mod leak;
 pub mod objects;
+pub mod twin;
 pub mod volume;
 
 use crate::config::Config;
@@ -31,7 +32,7 @@ pub struct Exposed {
     pub content: Option<Arc<VolumeSnapshotContent>>,
     /// Its snapshot.
     pub snapshot: Option<Arc<VolumeSnapshot>>,
-    /// The clone, or the empty volume to restore into.
+    /// The clone, the empty volume to restore into, or the claim of a twin.
     pub claim: Option<Arc<PersistentVolumeClaim>>,
     /// Its PersistentVolume, once it carries our label.
     pub volume: Option<Arc<PersistentVolume>>,
@@ -60,9 +61,10 @@ impl Exposed {
         }
     }
 
-    /// Nothing is there any more.
+    /// Nothing is there any more, but for a twin that goes by itself.
     pub fn is_empty(&self) -> bool {
         let Self { content, snapshot, claim, volume, holder, run } = self;
+        let volume = volume.as_ref().filter(|volume| !twin::is_leaving(volume));
         content.is_none() && snapshot.is_none() && claim.is_none() && volume.is_none() && holder.is_none() && run.is_none()
     }
 

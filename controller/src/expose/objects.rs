@@ -26,7 +26,7 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn metadata(self, namespaced: bool) -> ObjectMeta {
+    pub(super) fn metadata(self, namespaced: bool) -> ObjectMeta {
         let (labels, annotations) = marks(self.owner);
         ObjectMeta {
             name: Some(self.name.to_owned()),

@@ -1,8 +1,10 @@
 //! The PersistentVolume of a clone, or of what is restored: whose it is, and what becomes of it when it is left over.
 //!
-//! Invariant: a volume that a claim of the application was ever bound to is the application's, and its class says what becomes of it.
+//! Invariants: a volume that a claim of the application was ever bound to is the application's, and its class says what becomes of it.
+//! Of a twin nothing but the object is ever deleted: what is written here is written to what Borgherd has [`Made`].
 
 use super::clean::gone_is_fine;
+use super::twin::{self, Made};
 use crate::context::Context;
 use borgherd_api::names::{CONTROLLER, OWNER, OWNER_UID, TEMPORARY};
 use k8s_openapi::api::core::v1::PersistentVolume;
@@ -38,6 +40,9 @@ pub fn holds(volume: &PersistentVolume, volumes_namespace: &str) -> Holds {
 
 /// The next step of getting rid of a volume whose owner has ended.
 pub async fn dispose(ctx: &Context, volume: &Arc<PersistentVolume>) -> Result<(), kube::Error> {
+    if twin::is_one(volume) {
+        return twin::remove(&ctx.client, volume).await;
+    }
     match holds(volume, &ctx.config.volumes_namespace) {
         Holds::Application => give(&ctx.client, volume).await,
         Holds::Nobody => {
@@ -52,7 +57,8 @@ pub async fn dispose(ctx: &Context, volume: &Arc<PersistentVolume>) -> Result<()
     }
 }
 
-/// Marks a clone's volume as ours and sets it to `Delete`, whatever its class says: a clone's storage must not stay.
+/// Marks a clone's volume as ours and sets it to `Delete`, whatever its class says: a clone's storage must not stay. A twin stays as it is,
+/// and what a volume is, its caller's cache may not know yet: it is read.
 pub async fn own(
     client: &Client,
     name: &str,
@@ -64,12 +70,15 @@ pub async fn own(
     if seen.is_some_and(is_ours) {
         return Ok(());
     }
+    let Some(found) = Api::<PersistentVolume>::all(client.clone()).get_opt(name).await? else { return Ok(()) };
+    let Some(made) = Made::of(&found) else { return Ok(()) };
     let marked = json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": {"persistentVolumeReclaimPolicy": "Delete"}});
-    patch(client, name, marked).await
+    patch(client, made, marked).await
 }
 
 /// The volume is the application's now: the class's reclaim policy, and no mark of ours.
 pub async fn give(client: &Client, volume: &PersistentVolume) -> Result<(), kube::Error> {
+    let Some(made) = Made::of(volume) else { return Ok(()) };
     let class = volume.spec.as_ref().and_then(|s| s.storage_class_name.clone()).unwrap_or_default();
     let classes: Api<StorageClass> = Api::all(client.clone());
     let found = if class.is_empty() { None } else { classes.get_opt(&class).await? };
@@ -78,23 +87,26 @@ pub async fn give(client: &Client, volume: &PersistentVolume) -> Result<(), kube
         "metadata": {"labels": {TEMPORARY: null, OWNER_UID: null}, "annotations": {OWNER: null}},
         "spec": {"persistentVolumeReclaimPolicy": policy},
     });
-    patch(client, &volume.name_any(), unmarked).await
+    patch(client, made, unmarked).await
 }
 
 /// What was kept for a claim of the application is again that of Borgherd's claim `name`, which is gone. A UID has to stand there: a
 /// volume without is kept for the claim for ever, and never reclaimed. The owner's is no claim's.
 pub async fn take_back(ctx: &Context, volume: &PersistentVolume, name: &str) -> Result<(), kube::Error> {
+    let Some(made) = Made::of(volume) else { return Ok(()) };
     let uid = volume.labels().get(OWNER_UID);
     let claim = json!({"namespace": ctx.config.volumes_namespace, "name": name, "uid": uid, "resourceVersion": null});
     // Not over a claim that was bound since.
     let same = json!({"resourceVersion": volume.resource_version()});
-    patch(&ctx.client, &volume.name_any(), json!({"metadata": same, "spec": {"claimRef": claim}})).await
+    patch(&ctx.client, made, json!({"metadata": same, "spec": {"claimRef": claim}})).await
 }
 
-async fn patch(client: &Client, name: &str, patch: Value) -> Result<(), kube::Error> {
+async fn patch(client: &Client, made: Made<'_>, mut patch: Value) -> Result<(), kube::Error> {
     let api: Api<PersistentVolume> = Api::all(client.clone());
     let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
-    gone_is_fine(api.patch(name, &params, &Patch::Merge(patch)).await.map(|_| ()))
+    // of the very one that was looked at
+    patch["metadata"]["uid"] = json!(made.volume().uid());
+    gone_is_fine(api.patch(&made.volume().name_any(), &params, &Patch::Merge(patch)).await.map(|_| ()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
 use borgherd_api::crd::snapshot::VolumeSnapshot;
-use borgherd_api::crd::{Backup, Outcome, QuiescePhase, RestoreSource, RestoreTarget, SourceKind, VolumePhase, VolumeStatus};
+use borgherd_api::crd::{Backup, Outcome, QuiescePhase, RestoreSource, RestoreTarget, SourceKind, VolumeStatus};
 use borgherd_api::names;
 use borgherd_e2e::{App, Claim, DEADLINE, Running, World, same, test, until_polled};
 use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim};
@@ -182,23 +182,6 @@ fn live_what_cannot_be_read_in_place_is_refused_with_what_to_do() -> Result<()> 
 }
 
 #[test]
-fn live_a_volume_that_nobody_has_mounted_is_told_and_read_once_a_pod_runs() -> Result<()> {
-    test("live_a_volume_that_nobody_has_mounted_is_told_and_read_once_a_pod_runs", async |w: &World| {
-        w.claim(Claim::new("data").annotation("mode", "live")).await?;
-        let app = w.app(App::new("first").mount("data", "/data")).await?;
-        app.sh("echo kept >/data/file").await?;
-        app.stop().await?;
-        let name = w.backup(&["data"]).await?;
-        let waits = |v: &VolumeStatus| v.reason == Some(Reason::PodNotFound) && v.phase == VolumePhase::Waiting;
-        let told = w.volume_until(&name, "data", "waits for a pod", waits).await?;
-        ensure!(told.message.as_ref().is_some_and(|m| m.contains("no running pod has PVC data mounted")), "{told:#?}");
-        let app = w.app(App::new("app").mount("data", "/data")).await?;
-        let volume = one(w, &name).await?;
-        was_read_by(w, &volume, &app)
-    })
-}
-
-#[test]
 fn live_a_file_that_changes_while_it_is_read_is_told_and_is_no_failure() -> Result<()> {
     test("live_a_file_that_changes_while_it_is_read_is_told_and_is_no_failure", async |w: &World| {
         slow(w, None).await?;
@@ -259,6 +242,29 @@ fn live_hooks_hold_for_the_whole_read() -> Result<()> {
         let read = restored(w).await?.sh("cat /data/one /data/two").await?;
         ensure!(read == format!("{at}\n{at}"), "at the freeze it was {at}, and read was {read}");
         ensure!(volume.message.is_none(), "something changed while it was held still: {volume:#?}");
+        Ok(())
+    })
+}
+
+/// Held still until it is told to go on.
+const HELD: &str = "- pre: {in: pod/app, timeout: 2m, command: [sh, -c, 'touch /tmp/held; until [ -e /tmp/go ]; do sleep 0.1; done']}\n  \
+                    post: {command: [sh, -c, 'echo thaw >>/tmp/log']}\n";
+
+#[test]
+fn live_a_new_repository_is_made_before_the_application_is_held_still() -> Result<()> {
+    test("live_a_new_repository_is_made_before_the_application_is_held_still", async |w: &World| {
+        let folder = slow(w, Some(HELD)).await?;
+        let app = w.app(App::new("app").mount("data", "/data")).await?;
+        app.sh("echo kept >/data/file").await?;
+        let name = w.backup(&["data"]).await?;
+        until_polled("it is held", DEADLINE, async || Ok((app.exec(&["test", "-e", "/tmp/held"]).await?.code == 0).then_some(()))).await?;
+        // nobody has been let go to read yet
+        let archives = w.archives_in(&folder).await.context("there is no repository yet")?;
+        ensure!(archives.is_empty(), "found {archives:?}");
+        app.sh("touch /tmp/go").await?;
+        let volume = one(w, &name).await?;
+        ensure!(volume.attempt == 1 && volume.quiesced == Some(true), "{volume:#?}");
+        ensure!(w.archives_in(&folder).await? == [volume.archive.clone().context("no archive")?], "{volume:#?}");
         Ok(())
     })
 }

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use borgherd_e2e::{App, BORG_CREATE, Claim, World, test};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectAccessReview};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, PodSpec, Secret};
-use kube::api::{AttachParams, ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, PodSpec, Secret};
+use kube::api::{AttachParams, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ const CONTROLLER_ANYWHERE: &str = "
     events.events.k8s.io: create patch
     namespaces: get list watch
     persistentvolumeclaims: create get list watch
-    persistentvolumes: get list patch update watch
+    persistentvolumes: create delete get list patch update watch
     pods: get list
     pods/exec: create get
     repositories.borgherd.dev: create delete get list patch watch
@@ -434,4 +434,80 @@ fn the_controller_execs_in_applications_pods_and_not_in_borgherds_own() -> Resul
         );
         Ok(())
     })
+}
+
+/// What a PersistentVolume has to be for the controller to make it.
+fn twin(w: &World, change: &[(&str, serde_json::Value)]) -> Result<PersistentVolume> {
+    let mut twin = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": { "name": w.namespace, "labels": { "borgherd.dev/temporary": "true", "borgherd.dev/twin": "true" }, "annotations": {} },
+        "spec": {
+            "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain", "storageClassName": "",
+            "claimRef": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": w.volumes_namespace(), "name": w.namespace },
+            "csi": { "driver": "x.csi", "volumeHandle": "v" },
+        },
+    });
+    for (at, value) in change {
+        *twin.pointer_mut(at).with_context(|| format!("nothing at {at}"))? = value.clone();
+    }
+    Ok(serde_json::from_value(twin)?)
+}
+
+#[test]
+fn the_controller_makes_and_deletes_no_persistent_volumes_but_twins_and_lets_no_storage_go_by_one() -> Result<()> {
+    test("the_controller_makes_and_deletes_no_persistent_volumes_but_twins_and_lets_no_storage_go_by_one", async |w: &World| {
+        let client = w.as_account(w.own_namespace(), CONTROLLER).await?;
+        let volumes: Api<PersistentVolume> = Api::all(client);
+        volumes.create(&dry(), &twin(w, &[])?).await.context("a twin")?;
+        let host = json!({ "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": { "namespace": w.volumes_namespace(), "name": w.namespace }, "hostPath": { "path": "/" } });
+        let mut local = host.clone();
+        local["local"] = json!({ "path": "/var/lib" });
+        local["nodeAffinity"] =
+            json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "x", "operator": "Exists" }] }] } });
+        drop(local.as_object_mut().and_then(|spec| spec.remove("hostPath")));
+        for (at, value) in [
+            ("/metadata/labels", json!({ "borgherd.dev/temporary": "true" })),
+            ("/metadata/annotations", json!({ "pv.kubernetes.io/provisioned-by": "x.csi" })),
+            ("/spec/persistentVolumeReclaimPolicy", json!("Delete")),
+            ("/spec/storageClassName", json!("btrfs")),
+            ("/spec/claimRef/namespace", json!(w.namespace)),
+            ("/spec/claimRef/name", json!("other")),
+            ("/spec/csi/driver", json!("csi.vsphere.vmware.com")),
+            ("/spec", host),
+            ("/spec", local),
+        ] {
+            let answer = volumes.create(&dry(), &twin(w, &[(at, value.clone())])?).await;
+            ensure!(answer.as_ref().is_err_and(|e| e.to_string().contains("borgherd-twins")), "{at} {value}: {answer:?}");
+        }
+        let own = w.api_all::<PersistentVolume>().create(&PostParams::default(), &twin(w, &[])?).await?;
+        let foreign = twin(w, &[("/metadata/labels", json!({}))])?;
+        let foreign = PersistentVolume {
+            metadata: kube::api::ObjectMeta { name: Some(format!("{}-foreign", w.namespace)), ..foreign.metadata },
+            ..foreign
+        };
+        let foreign = w.api_all::<PersistentVolume>().create(&PostParams::default(), &foreign).await?;
+        let outcome = by_changes(&volumes, &own.name_any(), &foreign.name_any()).await;
+        let gone = volumes.delete(&own.name_any(), &DeleteParams::default()).await;
+        drop(w.api_all::<PersistentVolume>().delete(&foreign.name_any(), &DeleteParams::default()).await?);
+        outcome?;
+        gone.map(drop).context("a twin is deleted")
+    })
+}
+
+/// A twin stays what it is, and what is none becomes none and is not deleted.
+async fn by_changes(volumes: &Api<PersistentVolume>, twin: &str, foreign: &str) -> Result<()> {
+    let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+    for (name, change) in [
+        (twin, json!({ "spec": { "persistentVolumeReclaimPolicy": "Delete" } })),
+        (twin, json!({ "metadata": { "labels": { "borgherd.dev/twin": null } } })),
+        (twin, json!({ "metadata": { "annotations": { "pv.kubernetes.io/provisioned-by": "x.csi" } } })),
+        (foreign, json!({ "metadata": { "labels": { "borgherd.dev/twin": "true" } } })),
+    ] {
+        let answer = volumes.patch(name, &dry, &Patch::Merge(&change)).await;
+        ensure!(answer.as_ref().is_err_and(|e| e.to_string().contains("borgherd-twins")), "{change}: {answer:?}");
+    }
+    let answer = volumes.delete(foreign, &DeleteParams::default()).await;
+    ensure!(answer.as_ref().is_err_and(|e| e.to_string().contains("borgherd-twins")), "deleted: {answer:?}");
+    Ok(())
 }

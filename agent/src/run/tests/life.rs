@@ -159,3 +159,37 @@ async fn what_is_missing_is_named_and_the_slot_is_free_again() {
     }
     assert_eq!(agent.stop().await, 0);
 }
+
+/// A run of a live volume that is none, which waits for the controller's word.
+fn live(name: &str) -> BorgRun {
+    let mut run = bare(name);
+    let mut archive = crate::run::example::run(name, "u").spec.operation;
+    if let Operation::Archive(options) = &mut archive {
+        options.live = Some(borgherd_api::crd::LiveOptions { patience: 60, ..Default::default() });
+    }
+    run.spec.operation = archive;
+    run
+}
+
+#[tokio::test]
+async fn a_live_run_is_ready_when_its_repository_is_made_and_not_before() {
+    let fake = Fake::new(vec![live("a")]);
+    let agent = start(&fake, Script::default());
+    fake.until(|fake| fake.status("a").ready_at.is_some()).await;
+    assert_eq!(*agent.script.order.lock().unwrap(), ["repository of a"]);
+    fake.state().change("a", |run| {
+        run.annotations_mut().insert(borgherd_api::names::GO.to_owned(), "2026-11-21T12:00:05+00:00".to_owned());
+    });
+    assert_eq!(agent.final_status("a").await.phase, RunPhase::Succeeded);
+    assert_eq!(*agent.script.order.lock().unwrap(), ["repository of a", "a"]);
+    assert_eq!(agent.stop().await, 1);
+}
+
+#[tokio::test]
+async fn a_live_run_whose_repository_cannot_be_made_holds_nobody_still() {
+    let fake = Fake::new(vec![live("a")]);
+    let agent = start(&fake, Script { is_refused: true, ..Script::default() });
+    let status = agent.final_status("a").await;
+    assert_eq!((status.phase, status.reason, status.ready_at), (RunPhase::Failed, Some(Reason::PassphraseWrong), None));
+    assert_eq!(agent.stop().await, 0);
+}

@@ -37,6 +37,8 @@ impl watch::Signs for NoSigns {
 #[derive(Clone, Default)]
 pub(super) struct Script {
     until_cancelled: bool,
+    /// The repository cannot be made.
+    is_refused: bool,
     started: Arc<AtomicUsize>,
     order: Arc<Mutex<Vec<String>>>,
 }
@@ -68,6 +70,15 @@ impl Work for Script {
                 log: vec!["a line".to_owned()],
                 ..BorgRunStatus::default()
             }
+        })
+    }
+
+    fn make_repository<'a>(&'a self, order: Order<'a>, _: CancellationToken) -> BoxFuture<'a, BorgRunStatus> {
+        Box::pin(async move {
+            self.order.lock().unwrap().push(format!("repository of {}", order.run.name_any()));
+            let (phase, reason) =
+                if self.is_refused { (RunPhase::Failed, Some(Reason::PassphraseWrong)) } else { (RunPhase::Succeeded, None) };
+            BorgRunStatus { phase, reason, ..BorgRunStatus::default() }
         })
     }
 }

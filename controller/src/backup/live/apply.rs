@@ -17,7 +17,7 @@ use borgherd_api::names::{self, ACCEPT, CONTROLLER, GO};
 use borgherd_api::policy::{Mode, Policy};
 use borgherd_api::retention::Accepted;
 use chrono::{DateTime, SubsecRound, Utc};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
@@ -92,7 +92,7 @@ impl Work<'_> {
             exclude: policy.exclude,
             compression: policy.compression,
             files_cache: policy.files_cache,
-            live: Some(LiveOptions { patience: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX), host }),
+            live: Some(LiveOptions { patience: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX), held: live.held, host }),
         });
         let Consumer { pod, uid, node, restarts } = consumer;
         let order = run::Order {
@@ -101,7 +101,8 @@ impl Work<'_> {
             pvc: &volume.pvc,
             node: node.clone(),
             chosen: &chosen,
-            volume: Some(RunVolume { holder_uid: uid.clone(), pv: live.pv.clone() }),
+            // the kubelet names the folder after the PersistentVolume that the pod has
+            volume: Some(RunVolume { holder_uid: uid.clone(), pv: if live.held { self.temporary(&volume.pvc) } else { live.pv.clone() } }),
             operation,
             time_zone: policy.time_zone.name(),
         };
@@ -176,13 +177,19 @@ impl Work<'_> {
     }
 }
 
-/// Whether the volume of a PVC can be read in place, or why not. Of a hostPath volume, its path.
-fn readable(claim: &PersistentVolumeClaim, pv: Option<&PersistentVolume>, allowed: &[String]) -> Result<Option<String>, String> {
-    let Some(spec) = pv.and_then(|pv| pv.spec.as_ref()) else { return Err("its PersistentVolume is gone".to_owned()) };
-    let bound_to = spec.claim_ref.as_ref().and_then(|claim| claim.uid.clone());
-    if bound_to.is_none() || bound_to != claim.uid() {
+/// What is said of the volume that is bound to a PVC, or why it is not.
+pub(super) fn is_bound<'a>(claim: &PersistentVolumeClaim, pv: Option<&'a PersistentVolume>) -> Result<&'a PersistentVolumeSpec, String> {
+    let spec = pv.and_then(|pv| pv.spec.as_ref()).ok_or("its PersistentVolume is gone")?;
+    let bound_to = spec.claim_ref.as_ref().and_then(|claim| claim.uid.as_ref());
+    if bound_to.is_none() || bound_to != claim.metadata.uid.as_ref() {
         return Err("its PersistentVolume is bound to another PVC".to_owned());
     }
+    Ok(spec)
+}
+
+/// Whether the volume of a PVC can be read in place, or why not. Of a hostPath volume, its path.
+fn readable(claim: &PersistentVolumeClaim, pv: Option<&PersistentVolume>, allowed: &[String]) -> Result<Option<String>, String> {
+    let spec = is_bound(claim, pv)?;
     let Some(path) = spec.host_path.as_ref().map(|host| host.path.clone()) else { return Ok(None) };
     if allowed.iter().any(|allowed| !allowed.is_empty() && Path::new(&path).starts_with(allowed)) {
         return Ok(Some(path));

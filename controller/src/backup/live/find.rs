@@ -1,5 +1,7 @@
 //! The pod that has a live volume mounted, by live reads. It is listed by name later on, so that the right to list is enough.
 
+use super::super::work::Work;
+use super::hold;
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use borgherd_api::crd::LiveStatus;
@@ -20,12 +22,43 @@ pub struct Consumer {
     pub restarts: i32,
 }
 
-/// A pod by which `pvc` can be read; the message, why there is none, is for people.
-pub async fn consumer(ctx: &Context, namespace: &str, pvc: &str) -> Result<Result<Consumer, String>, Error> {
+/// By what a volume can be read; messages are for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// The mount of this pod.
+    Pod(Consumer),
+    /// Pods use it, none of which will do now.
+    Pods(String),
+    /// No pod uses it: a holder can mount it.
+    Holder,
+    /// No pod uses it, and no holder can mount it.
+    Nobody(String),
+}
+
+/// Those that have not ended: one that waits for a node or an image is as good as one that runs.
+const ALIVE: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
+/// By what `pvc` can be read now, whose volume is `pv`.
+pub async fn reader(work: &Work<'_>, pvc: &str, pv: &str) -> Result<Reader, Error> {
+    let (ctx, namespace) = (work.ctx, work.owner.namespace.as_str());
     let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), namespace);
-    let running = pods.list(&ListParams::default().fields("status.phase=Running")).await.doing("listing the pods")?;
+    let alive = pods.list(&ListParams::default().fields(ALIVE)).await.doing("listing the pods")?;
     let preferred = ctx.world().last_node(namespace, pvc);
-    Ok(choose(&running.items, pvc, preferred.as_deref(), |node| ctx.has_agent(node)))
+    match choose(&alive.items, pvc, preferred.as_deref(), |node| ctx.has_agent(node)) {
+        Ok(consumer) => Ok(Reader::Pod(consumer)),
+        Err(why) if alive.items.iter().any(|pod| uses(pod, pvc)) => Ok(Reader::Pods(why)),
+        Err(why) => Ok(match hold::refusal(work, pvc, pv).await? {
+            None => Reader::Holder,
+            Some(refusal) => Reader::Nobody(format!("{why}. No holder mounts it: {refusal}")),
+        }),
+    }
+}
+
+/// A pod of the application that uses `pvc`. Asked for once a second while a holder has it, so of what the API server has in memory.
+pub async fn user(ctx: &Context, namespace: &str, pvc: &str) -> Result<Option<String>, Error> {
+    let pods: Api<Pod> = Api::namespaced(ctx.client.clone(), namespace);
+    let alive = pods.list(&ListParams::default().fields(ALIVE).match_any()).await.doing("listing the pods")?;
+    Ok(alive.items.iter().find(|pod| uses(pod, pvc)).map(ResourceExt::name_any))
 }
 
 /// Rather on the node that has borg's cache, rather one that is ready, then by name.
@@ -33,10 +66,14 @@ fn choose(pods: &[Pod], pvc: &str, preferred: Option<&str>, has_agent: impl Fn(&
     let mounted: Vec<(&Pod, Consumer)> = pods.iter().filter(|pod| has_mounted(pod, pvc)).filter_map(|pod| Some((pod, of(pod)?))).collect();
     let served = mounted.iter().filter(|(_, consumer)| has_agent(&consumer.node));
     let rank = |(pod, consumer): &&(&Pod, Consumer)| (preferred != Some(&consumer.node), !is_ready(pod), consumer.pod.clone());
+    let used = || pods.iter().filter(|pod| uses(pod, pvc)).map(ResourceExt::name_any).min();
     match (served.min_by_key(rank), mounted.first()) {
         (Some((_, best)), _) => Ok(best.clone()),
         (None, Some((_, Consumer { pod, node, .. }))) => Err(format!("pod {pod} has it mounted on node {node}, where no agent runs")),
-        (None, None) => Err(format!("no running pod has PVC {pvc} mounted, and in mode live it is read where one has; start one")),
+        (None, None) => Err(match used() {
+            Some(pod) => format!("no running pod has PVC {pvc} mounted; pod {pod} uses it and is waited for: see why it does not run"),
+            None => format!("no running pod has PVC {pvc} mounted, and in mode live it is read where one has; start one"),
+        }),
     }
 }
 
@@ -56,12 +93,20 @@ fn has_mounted(pod: &Pod, pvc: &str) -> bool {
         let has = |c: &Container| c.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
         spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(has)
     };
-    let is_it = |volume: &Volume| {
-        let claimed = volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.claim_name == pvc);
-        // rule: the PVC of a generic ephemeral volume is named after pod and volume
-        claimed || volume.ephemeral.is_some() && format!("{}-{}", pod.name_any(), volume.name) == pvc
-    };
-    spec.volumes.iter().flatten().any(|volume| is_it(volume) && is_mounted(volume))
+    spec.volumes.iter().flatten().any(|volume| is_of(volume, pod, pvc) && is_mounted(volume))
+}
+
+/// Whether a pod names the PVC and has not ended; one that is being deleted may still write.
+fn uses(pod: &Pod, pvc: &str) -> bool {
+    let ended = matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    !ended && volumes.into_iter().any(|volume| is_of(volume, pod, pvc))
+}
+
+fn is_of(volume: &Volume, pod: &Pod, pvc: &str) -> bool {
+    let claimed = volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.claim_name == pvc);
+    // rule: the PVC of a generic ephemeral volume is named after pod and volume
+    claimed || volume.ephemeral.is_some() && format!("{}-{}", pod.name_any(), volume.name) == pvc
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -144,6 +189,24 @@ mod tests {
         assert!(choose(&[own], "a-v", None, |_| true).is_ok());
         assert!(chosen(&[pod("a", "bare", json!({}))], None).unwrap_err().contains("no agent runs"));
         assert!(chosen(&[], None).unwrap_err().contains("no running pod has PVC data mounted"));
+    }
+
+    #[test]
+    fn whoever_names_it_and_has_not_ended_uses_it() {
+        let unmounted = json!({ "spec": { "containers": [{ "name": "app" }] } });
+        for (change, is_used) in [
+            (json!({}), true),
+            (json!({ "status": { "phase": "Pending" } }), true),
+            (json!({ "metadata": { "deletionTimestamp": "2026-11-21T10:00:00Z" } }), true),
+            (unmounted, true),
+            (json!({ "status": { "phase": "Succeeded" } }), false),
+            (json!({ "status": { "phase": "Failed" } }), false),
+            (json!({ "spec": { "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "other" } }] } }), false),
+        ] {
+            assert_eq!(uses(&pod("db-0", "n1", change.clone()), "data"), is_used, "{change}");
+        }
+        let waits = pod("db-0", "n1", json!({ "status": { "phase": "Pending" } }));
+        assert!(chosen(&[waits], None).unwrap_err().contains("pod db-0 uses it"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A volume that is read in place, by the mount of a pod of its application: `Pending → Waiting → Cloning → Queued → Archiving → …`.
+//! A volume that is read in place, by the mount of a pod of its application, or of a holder where no pod uses it: `Pending → Waiting → Cloning → Queued → Archiving → …`.
 //!
 //! Its run waits with slot and repository in hand until the applications are held still, then the moment is written to the status, then the
 //! run is told it. So each attempt has a moment, a freeze and an archive's name of its own.
@@ -8,6 +8,7 @@
 mod apply;
 pub mod decide;
 pub mod find;
+pub mod hold;
 
 use borgherd_api::crd::VolumeStatus;
 

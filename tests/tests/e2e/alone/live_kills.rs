@@ -85,7 +85,7 @@ async fn does_not_count(w: &World, folder: &str, volume: &VolumeStatus) -> Resul
 }
 
 /// No process on the node has the volume mounted any more.
-async fn is_let_go(node: &Node, pv: &str, handle: &str) -> Result<()> {
+pub(super) async fn is_let_go(node: &Node, pv: &str, handle: &str) -> Result<()> {
     let look = format!("grep -ls -e {pv} -e {handle} /proc/[0-9]*/mountinfo || true");
     let free = async || Ok(node.sh(&look).await?.trim().is_empty().then_some(()));
     until_polled("nobody has the volume mounted where the pod was", DEADLINE, free).await

@@ -7,6 +7,7 @@ mod deadlines;
 mod downtime;
 mod forty_days;
 mod label_prefix;
+mod live_held;
 mod live_host;
 mod live_kills;
 mod maintenance_kills;

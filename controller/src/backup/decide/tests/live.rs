@@ -1,17 +1,25 @@
 //! The same for a live volume.
 
 use super::*;
+use crate::backup::live::find::Reader;
 use borgherd_api::crd::LiveStatus;
 use borgherd_api::names::GO;
+use k8s_openapi::api::core::v1::PersistentVolume;
 
 fn live(phase: VolumePhase) -> VolumeStatus {
     VolumeStatus { live: Some(LiveStatus { pv: "pv".into(), ..LiveStatus::default() }), attempt: 1, ..volume(phase) }
 }
 
+fn read_by(reader: Reader) -> Seen {
+    Seen { live: super::super::live::Seen { reader: Some(reader), ..Default::default() }, ..Seen::default() }
+}
+
+fn pod(pod: &str) -> Consumer {
+    Consumer { pod: pod.into(), uid: "uid".into(), node: "n1".into(), restarts: 0 }
+}
+
 fn consumer(found: Result<&str, &str>) -> Seen {
-    let pod = |pod: &str| Consumer { pod: pod.into(), uid: "uid".into(), node: "n1".into(), restarts: 0 };
-    let consumer = Some(found.map(pod).map_err(str::to_owned));
-    Seen { live: super::super::live::Seen { consumer, ..Default::default() }, ..Seen::default() }
+    read_by(found.map_or_else(|why| Reader::Nobody(why.to_owned()), |name| Reader::Pod(pod(name))))
 }
 
 #[test]
@@ -80,7 +88,7 @@ fn it_is_concluded_when_applications_go_on_and_never_well_without_its_pod() {
     let ended = |held: bool, gone: Option<&str>| Seen {
         held,
         exposed: Exposed { run: reads(RunPhase::Succeeded, true, true), ..Exposed::default() },
-        live: super::super::live::Seen { gone: gone.map(str::to_owned), ..Default::default() },
+        live: super::super::live::Seen { gone: gone.map(|why| (Reason::PodGone, why.to_owned())), ..Default::default() },
         ..Seen::default()
     };
     let (reading, rules) = (live(VolumePhase::Archiving), rules(BEGAN));
@@ -102,4 +110,71 @@ fn a_read_that_came_to_nothing_is_remembered() {
     assert_eq!((reading.cut, void.len(), void.last()), (None, 16, Some(&at("2026-11-21T10:00:19Z"))));
     let snapshot = VolumeStatus { cut: Some(at(BEGAN)), ..volume(VolumePhase::Archiving) };
     assert_eq!(super::super::super::live::void(snapshot.clone()), snapshot);
+}
+
+fn held(phase: VolumePhase) -> VolumeStatus {
+    let volume = live(phase);
+    VolumeStatus { live: volume.live.map(|live| LiveStatus { held: true, ..live }), ..volume }
+}
+
+/// What is there of twin, claim and holder, the last two in that phase.
+fn exposed(phase: &str) -> Exposed {
+    let twin = json!({"metadata": {"name": "twin", "labels": {"borgherd.dev/twin": "true"}}});
+    Exposed {
+        volume: Some(Arc::new(serde_json::from_value(twin).unwrap())),
+        claim: pvc("Bound"),
+        holder: holder(phase),
+        ..Exposed::default()
+    }
+}
+
+#[test]
+fn what_no_pod_uses_is_mounted_by_a_holder_and_read_by_its_mount() {
+    let rules = rules("2026-11-21T10:01:00Z");
+    let by_holder = |exposed: Exposed| Seen { exposed, ..read_by(Reader::Holder) };
+    let first = VolumeStatus { attempt: 0, ..live(VolumePhase::Waiting) };
+    let soon = super::rules("2026-11-21T10:00:29Z");
+    assert_eq!(decide(&first, &by_holder(Exposed::default()), &soon), Step::Admit);
+    let looked = Step::Wait(Some(at("2026-11-21T10:00:34Z")));
+    assert_eq!(decide(&live(VolumePhase::Waiting), &by_holder(Exposed::default()), &soon), looked, "its pod was there a moment ago");
+    assert_eq!(decide(&live(VolumePhase::Waiting), &by_holder(Exposed::default()), &rules), Step::Admit);
+    assert_eq!(decide(&live(VolumePhase::Waiting), &by_holder(exposed("Running")), &rules), Step::Clean, "an earlier try's");
+    assert_eq!(decide(&live(VolumePhase::Cloning), &by_holder(Exposed::default()), &rules), Step::Hold);
+    let cloning = held(VolumePhase::Cloning);
+    assert_eq!(decide(&cloning, &by_holder(Exposed::default()), &rules), Step::Mount);
+    assert_eq!(decide(&cloning, &by_holder(Exposed { holder: None, ..exposed("Running") }), &rules), Step::Mount);
+    assert_eq!(decide(&cloning, &by_holder(exposed("Pending")), &rules), Step::Tell(Reason::HolderUnschedulable, "0/2 nodes".into()));
+    let step = decide(&cloning, &by_holder(exposed("Running")), &rules);
+    assert!(matches!(step, Step::RunLive(Consumer { ref node, .. }) if node == "n1"), "{step:?}");
+    let unbound = Exposed { claim: pvc("Pending"), ..exposed("Running") };
+    let look = Step::Wait(Some(at("2026-11-21T10:01:01Z")));
+    assert_eq!(decide(&cloning, &by_holder(unbound), &rules), look);
+    let late = super::rules("2026-11-21T10:10:00Z");
+    let refused = VolumeStatus { reason: Some(Reason::HolderNotStarted), message: Some("forbidden".into()), ..cloning.clone() };
+    for (volume, told) in [(&cloning, "within 600s"), (&refused, "within 600s: forbidden")] {
+        let step = decide(volume, &by_holder(Exposed::default()), &late);
+        assert!(matches!(&step, Step::Fail(Reason::HolderNotStarted, message) if message.ends_with(told)), "{step:?}");
+    }
+    let mut leaving = PersistentVolume::clone(exposed("Running").volume.as_ref().unwrap());
+    leaving.metadata.deletion_timestamp = serde_json::from_value(json!(BEGAN)).unwrap();
+    let leaving = Exposed { volume: Some(Arc::new(leaving)), ..Exposed::default() };
+    assert_eq!(decide(&cloning, &by_holder(leaving.clone()), &rules), look, "that of an earlier try");
+    assert!(leaving.is_empty());
+}
+
+#[test]
+fn a_pod_that_starts_ends_the_holders_part_unless_all_is_read() {
+    let rules = rules(BEGAN);
+    for seen in [Seen { exposed: exposed("Running"), ..read_by(Reader::Pod(pod("db-0"))) }, read_by(Reader::Pods("db-0 waits".into()))] {
+        assert_eq!(reason(&decide(&held(VolumePhase::Cloning), &seen, &rules)), Some(Reason::PodStarted));
+    }
+    let reading = |phase: RunPhase, why: Reason| Seen {
+        exposed: Exposed { run: reads(phase, true, true), ..exposed("Running") },
+        live: super::super::live::Seen { gone: Some((why, "db-0".to_owned())), ..Default::default() },
+        ..Seen::default()
+    };
+    let volume = held(VolumePhase::Archiving);
+    assert_eq!(decide(&volume, &reading(RunPhase::Running, Reason::PodStarted), &rules), Step::Fail(Reason::PodStarted, "db-0".into()));
+    assert_eq!(decide(&volume, &reading(RunPhase::Succeeded, Reason::PodStarted), &rules), Step::Conclude);
+    assert_eq!(decide(&volume, &reading(RunPhase::Succeeded, Reason::PvcNotFound), &rules), Step::Fail(Reason::PvcNotFound, "db-0".into()));
 }

@@ -1,0 +1,122 @@
+//! Mode live where no pod of the application uses the volume: a holder mounts it, through a twin of its PersistentVolume.
+
+use crate::live::{one, restored};
+use anyhow::{Context, Result, ensure};
+use borgherd_api::Reason;
+use borgherd_api::crd::{VolumePhase, VolumeStatus};
+use borgherd_api::names;
+use borgherd_e2e::{App, Claim, DEADLINE, World, same, test, until_polled};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
+use kube::api::{ListParams, PostParams};
+use serde_json::json;
+
+/// What nothing that is done with a twin may change.
+#[derive(Debug, PartialEq)]
+pub(super) struct Source {
+    uid: Option<String>,
+    spec: serde_json::Value,
+    labels: serde_json::Value,
+    annotations: serde_json::Value,
+    finalizers: Vec<String>,
+    leaves: bool,
+}
+
+/// The PersistentVolume of PVC `data`.
+pub(super) async fn source(w: &World) -> Result<Source> {
+    let volume: PersistentVolume = w.api_all().get(&w.volume_of("data").await?).await?;
+    Ok(Source {
+        uid: volume.uid(),
+        spec: serde_json::to_value(&volume.spec)?,
+        labels: serde_json::to_value(volume.labels())?,
+        annotations: serde_json::to_value(volume.annotations())?,
+        finalizers: volume.finalizers().to_vec(),
+        leaves: volume.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+/// Twins of this test's Backups.
+pub(super) async fn twins(w: &World) -> Result<Vec<PersistentVolume>> {
+    let all = w.api_all::<PersistentVolume>().list(&ListParams::default().labels(names::TWIN)).await?;
+    let owner = format!("/{}/", w.namespace);
+    Ok(all.into_iter().filter(|twin| twin.annotations().get(names::OWNER).is_some_and(|of| of.contains(&owner))).collect())
+}
+
+/// Every twin of the test is gone, soon; its storage is looked for when the test ends.
+pub(super) async fn no_twin(w: &World) -> Result<()> {
+    until_polled("no twin is left", DEADLINE, async || Ok(twins(w).await?.is_empty().then_some(()))).await
+}
+
+#[test]
+fn live_without_a_pod_a_csi_volume_is_archived_by_a_holder_and_comes_back_as_it_was() -> Result<()> {
+    test("live_without_a_pod_a_csi_volume_is_archived_by_a_holder_and_comes_back_as_it_was", async |w: &World| {
+        w.claim(Claim::new("data").size("3Gi").annotation("mode", "live")).await?;
+        let app = w.app(App::new("app").mount("data", "/data")).await?;
+        app.make_awkward_tree("/data/tree").await?;
+        let expected = app.fingerprint("/data").await?;
+        app.stop().await?;
+        let before = source(w).await?;
+        let name = w.backup(&["data"]).await?;
+        let volume = one(w, &name).await?;
+        let live = volume.live.clone().context("not told as live")?;
+        ensure!(live.held && live.void.is_empty() && volume.attempt == 1 && volume.message.is_none(), "{volume:#?}");
+        ensure!(volume.archive == Some(names::archive(&w.namespace, "data", volume.cut.context("no moment is told")?)), "{volume:#?}");
+        no_twin(w).await?;
+        let after = source(w).await?;
+        ensure!(before == after, "the volume's own PersistentVolume was {before:#?}, and is {after:#?}");
+        let app = w.app(App::new("app").mount("data", "/data")).await?;
+        same(&expected, &app.fingerprint("/data").await?).context("the volume was changed by reading it")?;
+        same(&expected, &restored(w).await?.fingerprint("/data").await?)
+    })
+}
+
+#[test]
+fn live_without_a_pod_a_volume_for_one_pod_alone_is_told_and_read_once_a_pod_runs() -> Result<()> {
+    test("live_without_a_pod_a_volume_for_one_pod_alone_is_told_and_read_once_a_pod_runs", async |w: &World| {
+        w.claim(Claim::new("data").mode("ReadWriteOncePod").annotation("mode", "live")).await?;
+        let app = w.app(App::new("first").mount("data", "/data")).await?;
+        app.sh("echo kept >/data/file").await?;
+        app.stop().await?;
+        let name = w.backup(&["data"]).await?;
+        let waits = |v: &VolumeStatus| v.reason == Some(Reason::PodNotFound) && v.phase == VolumePhase::Waiting;
+        let told = w.volume_until(&name, "data", "waits for a pod", waits).await?;
+        let message = told.message.clone().unwrap_or_default();
+        for part in ["no running pod has PVC data mounted", "start one", "ReadWriteOncePod is for one pod alone"] {
+            ensure!(message.contains(part), "{told:#?}");
+        }
+        ensure!(twins(w).await?.is_empty(), "it has a twin");
+        let app = w.app(App::new("app").mount("data", "/data")).await?;
+        let volume = one(w, &name).await?;
+        let live = volume.live.clone().context("not told as live")?;
+        ensure!(!live.held && live.pod_uid.as_ref() == Some(&app.uid) && volume.attempt == 1, "{volume:#?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn live_without_a_pod_that_runs_one_that_is_to_come_is_waited_for() -> Result<()> {
+    test("live_without_a_pod_that_runs_one_that_is_to_come_is_waited_for", async |w: &World| {
+        w.claim(Claim::new("data").annotation("mode", "live")).await?;
+        w.app(App::new("first").mount("data", "/data")).await?.stop().await?;
+        // no node has it: it is Pending for good
+        let pod = json!({
+            "metadata": { "name": "waits" },
+            "spec": {
+                "nodeSelector": { "e2e/none": "none" },
+                "containers": [{ "name": "app", "image": "x", "volumeMounts": [{ "name": "v", "mountPath": "/data" }] }],
+                "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }],
+            },
+        });
+        drop(w.api::<Pod>().create(&PostParams::default(), &serde_json::from_value(pod)?).await?);
+        let name = w.backup(&["data"]).await?;
+        let waits = |v: &VolumeStatus| v.reason == Some(Reason::PodNotFound) && v.phase == VolumePhase::Waiting;
+        let told = w.volume_until(&name, "data", "waits for the pod", waits).await?;
+        ensure!(told.message.as_ref().is_some_and(|m| m.contains("pod waits uses it")), "{told:#?}");
+        drop(w.api::<Pod>().delete("waits", &kube::api::DeleteParams::default().grace_period(0)).await?);
+        let volume = one(w, &name).await?;
+        ensure!(volume.live.as_ref().is_some_and(|live| live.held), "{volume:#?}");
+        let claim: PersistentVolumeClaim = w.api().get("data").await?;
+        ensure!(claim.metadata.deletion_timestamp.is_none(), "the PVC is being deleted");
+        Ok(())
+    })
+}
