@@ -10,6 +10,7 @@ mod label_prefix;
 mod live_host;
 mod live_kills;
 mod maintenance_kills;
+mod maintenance_pieces;
 mod observability;
 mod quiesce_agent;
 mod quiesce_kills;
