@@ -7,6 +7,7 @@ mod command_line;
 mod database;
 mod failures;
 mod live;
+mod live_more;
 mod maintenance;
 mod parked;
 mod quiesce;

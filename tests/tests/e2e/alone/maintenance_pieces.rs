@@ -15,7 +15,7 @@ type Data = BTreeMap<String, String>;
 async fn record(w: &World, location: &str, what: &str, is: impl Fn(&Data) -> bool) -> Result<Data> {
     let of = |map: &ConfigMap| map.data.clone().filter(|data| data.get("location").is_some_and(|at| at == location) && is(data));
     let records = format!("{COMPONENT}=repository-record");
-    let all = until_all(&w.api_own::<ConfigMap>(), &records, what, DEADLINE, |all| all.iter().any(|map| of(map).is_some())).await?;
+    let all = until_all(&w.api_own::<ConfigMap>(), &records, what, 3 * DEADLINE, |all| all.iter().any(|map| of(map).is_some())).await?;
     all.iter().find_map(of).context("seen and yet absent")
 }
 
