@@ -167,7 +167,7 @@ pub struct Maintenance {
     /// How often the content of the newest archive of each volume is read; 0s: never.
     #[arg(long, env = "BORGHERD_CHECK_DATA_INTERVAL", default_value = "30d", value_parser = duration::parse)]
     pub check_data_interval: Duration,
-    /// A check of segments ends after this, and the next one goes on there; so does the reading of one archive.
+    /// A check of segments ends after this, and so does the reading of one archive; the next one goes on there.
     #[arg(long, env = "BORGHERD_CHECK_PIECE", default_value = "10m", value_parser = duration::parse)]
     pub check_piece: Duration,
     /// An archive with less than so many per cent of the files or bytes of the one before is suspect.

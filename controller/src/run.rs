@@ -39,8 +39,9 @@ pub async fn create(ctx: &Context, order: Order<'_>) -> Result<(), Error> {
     let archives = matches!(order.operation, Operation::Archive(_));
     let is_maintenance = order.operation.is_maintenance();
     let (labels, annotations) = if is_maintenance { maintenance::marks(order.owner) } else { expose::marks(order.owner) };
-    let reads_all = matches!(order.operation, Operation::Check(CheckOptions { verify_data: Some(_), .. }));
-    let within = if is_maintenance && !reads_all { ctx.config.maintenance.timeout } else { ctx.config.timeouts.run };
+    let reads_content =
+        matches!(order.operation, Operation::Check(CheckOptions { verify_data: Some(_), .. } | CheckOptions { read: Some(_), .. }));
+    let within = if is_maintenance && !reads_content { ctx.config.maintenance.timeout } else { ctx.config.timeouts.run };
     let mut run = BorgRun::new(
         order.name,
         BorgRunSpec {

@@ -153,10 +153,20 @@ pub(super) fn check(repository: &RunRepository, options: &CheckOptions) -> Vec<S
     argv
 }
 
-/// `borg extract` that writes nothing: the content of an archive is fetched, decrypted and compared with its hashes.
-pub(super) fn read(repository: &RunRepository, archive: &str) -> Vec<String> {
+/// `borg extract` that writes nothing and names each item before it is read: the content of an archive is fetched, decrypted and compared
+/// with its hashes, but for what the file of patterns `but`, as borg finds it, names.
+pub(super) fn read(repository: &RunRepository, archive: &str, but: Option<&Path>) -> Vec<String> {
     let mut argv = common("extract");
-    argv.push("--dry-run".to_owned());
+    argv.extend(["--dry-run", "--list"].map(str::to_owned));
+    argv.extend(but.map(|file| format!("--exclude-from={}", file.display())));
+    argv.push(archive_at(repository, archive));
+    argv
+}
+
+/// `borg list` of an archive's items, in its order, as [`super::reading`] reads it. `!r`: borg would else write `?` for what is no UTF-8.
+pub(super) fn items(repository: &RunRepository, archive: &str) -> Vec<String> {
+    let mut argv = common("list");
+    argv.push("--format={mode}{NUL}{source!r}{NUL}{bpath!r}{NL}".to_owned());
     argv.push(archive_at(repository, archive));
     argv
 }
@@ -226,7 +236,9 @@ mod tests {
             check(&repository, &CheckOptions { max_seconds: Some(600), ..CheckOptions::default() }),
             check(&repository, &CheckOptions { archives: true, ..CheckOptions::default() }),
             check(&repository, &CheckOptions { archives: true, verify_data: Some("today".into()), ..CheckOptions::default() }),
-            read(&repository, "shop_db_{now}"),
+            read(&repository, "shop_db_{now}", None),
+            items(&repository, "shop_db_{now}"),
+            read(&repository, "shop_db_{now}", Some(Path::new("/run/borg/state/read-before"))),
         ]);
     }
 

@@ -17,8 +17,6 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Most of an answer that is kept: a list of some 50,000 archives.
-const STDOUT_MAX: u64 = 64 << 20;
 /// Longest line that is read as one.
 const LINE_MAX: u64 = 256 << 10;
 /// How long pipes are read after borg's end, should something else hold them open.
@@ -84,7 +82,7 @@ pub(super) async fn run(
     let Running { stdout, stderr, mut process } = launch.launch(call).await?;
     let mut said = Transcript::default();
     let mut answer = Vec::new();
-    let reading = async { tokio::join!(read_all(stdout, &mut answer), read_lines(stderr, &mut said, on_progress)) };
+    let reading = async { tokio::join!(read_all(stdout, &mut answer, call.answer_max), read_lines(stderr, &mut said, on_progress)) };
     // What was read so far is what there is, should a pipe fail: borg's exit code says whether that matters.
     let (ended, ()) = tokio::join!(
         async {
@@ -140,8 +138,8 @@ async fn wait(process: &mut dyn Process, work: Work, stops: &Stops<'_>) -> io::R
 }
 
 /// Reads all, keeps so much.
-async fn read_all(from: impl AsyncRead + Unpin, into: &mut Vec<u8>) -> io::Result<()> {
-    let mut from = from.take(STDOUT_MAX);
+async fn read_all(from: impl AsyncRead + Unpin, into: &mut Vec<u8>, max: u64) -> io::Result<()> {
+    let mut from = from.take(max);
     from.read_to_end(into).await?;
     let mut rest = from.into_inner();
     tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map(|_| ())

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often progress is passed on.
 const PROGRESS: TimeDelta = TimeDelta::seconds(1);
+/// Most of an answer that is kept: a list of some 50,000 archives.
+const ANSWER_MAX: u64 = 64 << 20;
 /// How long a repository that somebody else is making may be half there.
 const INIT_PATIENCE: TimeDelta = TimeDelta::seconds(15);
 /// Between two looks at it, and between two tries for a lock.
@@ -68,7 +70,7 @@ async fn carry_out(
     }
     let stops = Stops { cancel: &cancel, deadline: job.spec.deadline, now, limits: job.limits };
     let env = env::env(&job, &guard);
-    let mut execution = Execution { job, target, guard, env, launch, progress: &progress, stops, report: Report::default() };
+    let mut execution = Execution { job, target, guard, env, launch, progress: &progress, stops, report: Report::default(), items: 0 };
     let done = match part {
         Part::Operation => execution.operation().await,
         Part::Repository => execution.repository().await,
@@ -122,6 +124,8 @@ pub(super) struct Execution<'a> {
     progress: &'a watch::Sender<Progress>,
     pub(super) stops: Stops<'a>,
     pub(super) report: Report,
+    /// Items of an archive that the last borg has begun with, where it was to name them.
+    pub(super) items: u64,
 }
 
 impl Execution<'_> {
@@ -332,7 +336,7 @@ impl Execution<'_> {
     }
 
     pub(super) fn call(&self, access: Access, argv: Vec<String>) -> Call {
-        Call { argv, env: self.env.clone(), files: BTreeMap::new(), access, creates_repository: false }
+        Call { argv, env: self.env.clone(), files: BTreeMap::new(), access, answer_max: ANSWER_MAX, creates_repository: false }
     }
 
     /// Runs `call` until it got the locks it needs, in short steps: borg alone would look for a lock only once a minute.
@@ -369,6 +373,7 @@ impl Execution<'_> {
     }
 
     async fn once(&mut self, call: &Call, work: Work) -> Result<(Outcome, Vec<u8>), Failure> {
+        self.items = 0;
         if let Some(stop) = self.stops.due() {
             return Err(outcome::stopped(stop, &self.target));
         }
@@ -389,6 +394,7 @@ impl Execution<'_> {
             .map_err(|error| outcome::failure(Reason::SandboxFailed, &self.target, &error.to_string()))?;
         ended.said.take_ssh_log(&state::ssh_log(state_here));
         self.report.borg_seconds += ended.seconds;
+        self.items = ended.said.items;
         if ended.said.progress != Progress::default() {
             self.report.progress = ended.said.progress;
         }

@@ -33,6 +33,8 @@ pub struct Call {
     pub files: BTreeMap<String, String>,
     /// What it may touch.
     pub access: Access,
+    /// Most bytes of its standard output that are kept.
+    pub answer_max: u64,
     /// `borg init`: the folder of a path repository may be made.
     pub creates_repository: bool,
 }

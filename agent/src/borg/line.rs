@@ -18,6 +18,8 @@ pub(super) enum Level {
 pub(super) enum Line {
     /// A log message. `id` is borg's name for it, such as `Repository.DoesNotExist`; it stays the same across versions.
     Log { level: Level, id: Option<String>, message: String },
+    /// `extract --list` begins with an item.
+    Item,
     /// How far `create` is; nothing in the last one of a run.
     Archiving(Option<Sizes>),
     /// How far an operation that knows its end is; `id` says which.
@@ -27,6 +29,9 @@ pub(super) enum Line {
     /// Not borg's: of Python, of the sandbox, of a shell.
     Foreign(String),
 }
+
+/// Borg's logger of what `--list` shows.
+const ITEMS: &str = "borg.output.list";
 
 /// Totals, as `create` and `info` give them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -46,6 +51,8 @@ enum Raw {
         msgid: Option<String>,
         #[serde(default)]
         message: String,
+        #[serde(default)]
+        name: String,
     },
     ArchiveProgress {
         #[serde(flatten)]
@@ -66,7 +73,8 @@ enum Raw {
 /// What `text`, one line without its end, says.
 pub(super) fn parse(text: &str) -> Line {
     match from_json::<Raw>(text) {
-        Ok(Raw::LogMessage { levelname, msgid, message }) => Line::Log { level: levelname, id: msgid, message },
+        Ok(Raw::LogMessage { name, .. }) if name == ITEMS => Line::Item,
+        Ok(Raw::LogMessage { levelname, msgid, message, name: _ }) => Line::Log { level: levelname, id: msgid, message },
         Ok(Raw::ArchiveProgress { sizes }) => Line::Archiving(sizes),
         Ok(Raw::ProgressPercent { msgid, current: Some(done), total: Some(total) }) => Line::Part { id: msgid, done, total },
         Ok(Raw::ProgressPercent { .. } | Raw::Other) => Line::Other,
@@ -144,6 +152,11 @@ mod tests {
             (r#"{"operation": 1, "msgid": "cache.commit", "type": "progress_percent", "finished": true, "time": 1.0}"#, Line::Other),
             (r#"{"message": "Saving", "type": "progress_message", "finished": false}"#, Line::Other),
             (r#"{"type": "file_status", "status": "A", "path": "a"}"#, Line::Other),
+            (
+                r#"{"type": "log_message", "time": 1.5, "message": "new\nline", "levelname": "INFO", "name": "borg.output.list"}"#,
+                Line::Item,
+            ),
+            (r#"{"type": "log_message", "time": 1.5, "message": "no\udcff", "levelname": "INFO", "name": "borg.output.list"}"#, Line::Item),
             ("Traceback (most recent call last):", Line::Foreign("Traceback (most recent call last):".to_owned())),
             ("", Line::Foreign(String::new())),
             (r#"{"type": "log_message"}"#, Line::Foreign(r#"{"type": "log_message"}"#.to_owned())),

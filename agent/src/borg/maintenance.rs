@@ -9,14 +9,19 @@ use super::argv;
 use super::execute::Execution;
 use super::launch::Access;
 use super::outcome::{self, Failure, Outcome, Work};
+use super::reading::{Patterns, Rest};
 use borgherd_api::Reason;
 use borgherd_api::crd::{CheckOptions, CheckResult, CompactOptions, ListOptions, PruneOptions, PruneResult, RunPhase};
 use borgherd_api::names;
 use borgherd_api::retention::{Archive, ArchivePlan, Stop, foreign_token, prune_token};
 use chrono::TimeDelta;
+use std::fmt;
 
 /// Archives that one call deletes: what is done is done when a later call fails, and a command line has bounds.
 const AT_ONCE: usize = 50;
+
+/// Most bytes of a list of an archive's items: some ten millions of them. Of more the rest is read in every piece.
+const ITEMS_MAX: u64 = 1 << 30;
 
 /// What borg says at the end of the last segment; else it says "finished partial segment check".
 const CHECKED: &str = "finished segment check at segment";
@@ -76,7 +81,7 @@ impl Execution<'_> {
         self.expects_an_id()?;
         self.meet().await?;
         if let Some(archive) = &options.read {
-            return self.read(archive, options.max_seconds).await;
+            return self.read(archive, options.after, options.max_seconds).await;
         }
         let call = self.call(Access::Repository, argv::check(&self.job.spec.repository, options));
         let (outcome, _) = self.run(&call, Work::Check).await?;
@@ -84,27 +89,47 @@ impl Execution<'_> {
             return Err(self.failure(outcome));
         }
         let came_to_the_end = || self.report.log.iter().any(|line| line.contains(CHECKED));
-        self.report.check = Some(CheckResult { finished: options.archives || came_to_the_end() });
+        self.report.check = Some(CheckResult { finished: options.archives || came_to_the_end(), position: 0 });
         Ok(RunPhase::Succeeded)
     }
 
-    /// Reads the content of an archive for so many seconds at most. Borg ends at the first chunk that is not what it should be.
-    async fn read(&mut self, archive: &str, seconds: Option<u32>) -> Result<RunPhase, Failure> {
-        let call = self.call(Access::Repository, argv::read(&self.job.spec.repository, archive));
+    /// Reads the content of an archive, but for its first `after` items, for so many seconds at most, beside the time it takes to find these. Borg
+    /// ends at the first chunk that is not what it should be.
+    async fn read(&mut self, archive: &str, after: u64, seconds: Option<u32>) -> Result<RunPhase, Failure> {
+        let rest = self.rest(archive, after).await?;
+        let failed = |error: &dyn fmt::Display| outcome::failure(Reason::BorgFailed, &self.target, &format!("a file of patterns: {error}"));
+        let before = rest.write(&self.job.places).map_err(|error| failed(&error))?;
+        let argv = argv::read(&self.job.spec.repository, archive, before.as_ref().map(Patterns::file));
+        let call = self.call(Access::Repository, argv);
         let of_the_run = self.stops.deadline;
         let enough = seconds.map(|seconds| (self.stops.now)() + TimeDelta::seconds(seconds.into()));
         self.stops.deadline = enough.map_or(of_the_run, |enough| enough.min(of_the_run));
         let done = self.run(&call, Work::Check).await;
         self.stops.deadline = of_the_run;
         let is_enough = |failure: &Failure| failure.reason == Reason::DeadlineExceeded && (self.stops.now)() < of_the_run;
-        let finished = match done {
-            Ok((Outcome::Done, _)) => true,
-            Ok((Outcome::Failed(failure), _)) | Err(failure) if is_enough(&failure) => false,
+        let position = match done {
+            Ok((Outcome::Done, _)) => None,
+            Ok((Outcome::Failed(failure), _)) | Err(failure) if is_enough(&failure) => Some(rest.position(self.items)),
             Ok((other, _)) => return Err(self.failure(other)),
             Err(failure) => return Err(failure),
         };
-        self.report.check = Some(CheckResult { finished });
+        self.report.check = Some(CheckResult { finished: position.is_none(), position: position.unwrap_or_default() });
         Ok(RunPhase::Succeeded)
+    }
+
+    /// What is left of an archive after so many items.
+    async fn rest(&mut self, archive: &str, after: u64) -> Result<Rest, Failure> {
+        if after == 0 {
+            return Ok(Rest::default());
+        }
+        let mut call = self.call(Access::Repository, argv::items(&self.job.spec.repository, archive));
+        call.answer_max = ITEMS_MAX;
+        let (outcome, listing) = self.run(&call, Work::Repository).await?;
+        if outcome != Outcome::Done {
+            return Err(self.failure(outcome));
+        }
+        let rest = tokio::task::spawn_blocking(move || Rest::of(&listing, after)).await;
+        rest.map_err(|error| outcome::failure(Reason::BorgFailed, &self.target, &error.to_string()))
     }
 
     fn expects_an_id(&self) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ mod lock;
 mod maintenance;
 mod message;
 mod outcome;
+mod reading;
 mod record;
 mod ssh;
 mod state;

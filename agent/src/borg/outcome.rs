@@ -88,7 +88,9 @@ pub(super) fn judge(work: Work, exit: Exit, stop: Option<Stop>, said: &Transcrip
         return Outcome::Done;
     }
     if let Some(stop) = stop {
-        return Outcome::Failed(stopped(stop, target));
+        // what was read by then is not read again
+        let is_damaged = work == Work::Check && stop == Stop::Deadline && said.warned_of_files();
+        return if is_damaged { damaged(1, said, target) } else { Outcome::Failed(stopped(stop, target)) };
     }
     match exit {
         Exit::Signal(signal) => failed(Reason::BorgKilled, target, &message::signal(signal)),
@@ -100,6 +102,12 @@ pub(super) fn judge(work: Work, exit: Exit, stop: Option<Stop>, said: &Transcrip
         Exit::Code(code @ (1 | 100..=110)) => warned(work, code, said, target),
         Exit::Code(code) => by_fault(code, said, target),
     }
+}
+
+/// Files of an archive that are not what they should be.
+fn damaged(code: i32, said: &Transcript, target: &Target<'_>) -> Outcome {
+    let (warnings, count) = said.warnings();
+    failed(Reason::RepositoryCorrupted, target, &message::warnings(warnings, count, code))
 }
 
 /// Ended by us.
@@ -137,10 +145,10 @@ fn warned(work: Work, code: i32, said: &Transcript, target: &Target<'_>) -> Outc
         }),
         Work::Restore => failed(Reason::FilesNotRestored, target, &detail),
         Work::Repository => Outcome::Done,
-        Work::Check => {
-            let found = said.fault().map_or(detail.as_str(), |fault| first_line(&fault.message));
-            failed(Reason::RepositoryCorrupted, target, found)
-        }
+        Work::Check => match said.fault() {
+            Some(fault) => failed(Reason::RepositoryCorrupted, target, first_line(&fault.message)),
+            None => damaged(code, said, target),
+        },
     }
 }
 

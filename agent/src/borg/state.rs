@@ -6,6 +6,7 @@
 //! stops at any other id. Tried with borg 1.4.5. The id that borg reports in the end is compared as well.
 
 use super::job::Places;
+use super::reading;
 use std::fs::{self, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -62,6 +63,7 @@ pub(super) fn prepare(places: &Places<'_>, guard: &Guard) -> io::Result<()> {
     for name in ["cache", "config"] {
         make(&places.state_here.join(name))?;
     }
+    reading::forget(places.state_here)?;
     let security = places.state_here.join("security");
     make(&security)?;
     let mode = match guard.expected() {

@@ -32,6 +32,8 @@ pub(super) struct Transcript {
     errors: Vec<Fault>,
     warnings: Vec<String>,
     warned: u64,
+    /// Those to which borg gives a name: they are about a file.
+    named: u64,
     /// Warnings of other kinds.
     other: u64,
     quote: Option<String>,
@@ -39,6 +41,8 @@ pub(super) struct Transcript {
     sandbox: Option<String>,
     /// The last progress.
     pub(super) progress: Progress,
+    /// Items that `extract --list` has begun with.
+    pub(super) items: u64,
 }
 
 impl Transcript {
@@ -63,6 +67,10 @@ impl Transcript {
                 self.progress.total_bytes = Some(total);
                 true
             }
+            Line::Item => {
+                self.items += 1;
+                false
+            }
             Line::Part { .. } | Line::Archiving(None) | Line::Other => false,
             Line::Foreign(text) => {
                 self.keep("", &text);
@@ -86,6 +94,7 @@ impl Transcript {
             Level::Warning if message.starts_with("Remote: ") => {}
             Level::Warning => {
                 self.warned += 1;
+                self.named += u64::from(id.is_some());
                 self.other += u64::from(!id.is_some_and(|id| CHANGES.contains(&id.as_str())));
                 if self.warnings.len() < WARNINGS {
                     self.warnings.push(cut(first_line(message), LINE_BYTES));
@@ -148,6 +157,11 @@ impl Transcript {
     /// The first warnings, and how many there were in all.
     pub(super) fn warnings(&self) -> (&[String], u64) {
         (&self.warnings, self.warned)
+    }
+
+    /// Whether any warning is about a file.
+    pub(super) fn warned_of_files(&self) -> bool {
+        self.named > 0
     }
 
     /// Whether all warnings are that a file changed, or was gone.

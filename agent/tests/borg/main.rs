@@ -16,6 +16,7 @@ mod archive;
 mod kill;
 mod launcher;
 mod maintenance;
+mod reading;
 mod refuse;
 mod restore;
 mod server;

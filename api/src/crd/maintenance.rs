@@ -91,7 +91,10 @@ pub struct CheckOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 600))]
     pub read: Option<String>,
-    /// Of segments and of one archive's content: after so many seconds it ends; the next check of segments goes on there. Absent: all at once.
+    /// With `read`: so many items of the archive, from its first on, were read before and are passed over.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after: u64,
+    /// Of segments and of one archive's content: after so many seconds it ends, and the next one goes on there. Absent: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_seconds: Option<u32>,
 }
@@ -103,6 +106,14 @@ pub struct CheckResult {
     /// It came to the end; else the next one goes on.
     #[serde(default)]
     pub finished: bool,
+    /// Of an archive's content that was not read to its end: so many of its items, from the first on, are read, those before included.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub position: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What pruning did.

@@ -11,11 +11,12 @@ use crate::config::{self, Config};
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::lost;
+use crate::repository::reading::Reading;
 use crate::repository::record::{self, Checked, Record};
 use crate::repository::{Chosen, damage};
 use crate::run;
 use borgherd_api::Reason;
-use borgherd_api::crd::{BorgRun, CheckOptions, Operation, RepositorySpec, RunPhase};
+use borgherd_api::crd::{BorgRun, CheckOptions, CheckResult, Operation, RepositorySpec, RunPhase};
 use borgherd_api::{names, time};
 use borgherd_runtime::duration;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -102,6 +103,10 @@ fn pvc(newest: &Newest) -> (&str, &str) {
     (&newest.owner.namespace, &newest.volume.pvc)
 }
 
+fn pvcs<'a>(volumes: &[&'a Newest]) -> Vec<(&'a str, &'a str)> {
+    volumes.iter().map(|newest| pvc(newest)).collect()
+}
+
 /// The records of all places, by location.
 fn records(ctx: &Context) -> HashMap<String, Record> {
     let all = ctx.stores.records.state().into_iter().map(|map| Record::of((*map).clone()));
@@ -132,8 +137,8 @@ async fn one(ctx: &Context, volumes: &[&Newest], record: &Record, run: Option<&A
     let restore_waits = ctx.admission.restore_waits(&newest.location);
     let seen = Seen { said: Said::Nothing, accepted: "", run: Some(run), lost, restore_waits };
     match follow(Stage::Check, run, &seen, TimeDelta::seconds(30), now) {
-        Step::Conclude(_) => conclude(ctx, newest, run, now).await?,
-        Step::Fail(_, reason, message) => failed(ctx, newest, run, (reason, message), now).await?,
+        Step::Conclude(_) => conclude(ctx, volumes, run, now).await?,
+        Step::Fail(_, reason, message) => failed(ctx, volumes, run, (reason, message), now).await?,
         Step::Yield => {}
         Step::Wait(_) | Step::Follow(_) | Step::Begin(_) | Step::Stop(..) => return Ok(true),
     }
@@ -185,11 +190,14 @@ async fn begin(ctx: &Context, newest: &Newest, kind: Kind, chosen: &Chosen, cade
         return Ok(false);
     };
     let Some(node) = apply::node(ctx, newest) else { return Ok(false) };
-    let piece = Some(u32::try_from(ctx.config.maintenance.check_piece.as_secs()).unwrap_or(u32::MAX));
+    let piece = Some(seconds(ctx.config.maintenance.check_piece));
     let asked = match kind {
         Kind::Repository => CheckOptions { max_seconds: piece, ..CheckOptions::default() },
         Kind::Archives => CheckOptions { archives: true, ..CheckOptions::default() },
-        Kind::Data => CheckOptions { read: archive(newest), max_seconds: piece, ..CheckOptions::default() },
+        Kind::Data => {
+            let Some(Reading { archive, position, seconds }) = reading(&record, newest, &ctx.config.maintenance) else { return Ok(false) };
+            CheckOptions { read: Some(archive), after: position, max_seconds: Some(seconds), ..CheckOptions::default() }
+        }
         Kind::All => CheckOptions { archives: true, verify_data: cadence.all.clone(), ..CheckOptions::default() },
     };
     let (name, pvc, operation) = (run_name(location, &record), &newest.volume.pvc, Operation::Check(asked));
@@ -198,31 +206,57 @@ async fn begin(ctx: &Context, newest: &Newest, kind: Kind, chosen: &Chosen, cade
     Ok(true)
 }
 
-async fn conclude(ctx: &Context, newest: &Newest, run: &BorgRun, now: DateTime<Utc>) -> Result<(), Error> {
+/// What of a volume's archives is read next: the rest of the one that is being read, else the newest.
+fn reading(record: &Record, newest: &Newest, chart: &config::Maintenance) -> Option<Reading> {
+    record.reading(pvc(newest)).or_else(|| Some(Reading::begin(archive(newest)?, seconds(chart.check_piece))))
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+async fn conclude(ctx: &Context, volumes: &[&Newest], run: &BorgRun, now: DateTime<Utc>) -> Result<(), Error> {
+    let Some(newest) = volumes.first() else { return Ok(()) };
     let status = run.status.clone().unwrap_or_default();
     if status.phase != RunPhase::Succeeded {
         let reason = status.reason.unwrap_or(Reason::BorgFailed);
-        return failed(ctx, newest, run, (reason, status.message.unwrap_or_default()), now).await;
+        return failed(ctx, volumes, run, (reason, status.message.unwrap_or_default()), now).await;
     }
-    let finished = status.check.is_some_and(|check| check.finished);
-    let Some(what) = looked_at(run, finished) else { return Ok(()) };
-    record::checked(&apply::records(ctx), &newest.location, what, now).await.doing("recording a check")?;
+    let check = status.check.unwrap_or_default();
+    let after = read_on(run, check, &ctx.config);
+    let Some(what) = looked_at(run, check.finished, after.as_ref()) else { return Ok(()) };
+    record::checked(&apply::records(ctx), &newest.location, what, &pvcs(volumes), now).await.doing("recording a check")?;
     ctx.metrics.maintained(Stage::Check.name(), "Succeeded", None);
-    info!(location = newest.location, ?what, finished, run = run.name_any(), "checked a repository");
+    info!(location = newest.location, ?what, finished = check.finished, run = run.name_any(), "checked a repository");
     Ok(())
 }
 
+/// Where the reading of an archive goes on after a piece of it; `None`: it was none, or was the last.
+fn read_on(run: &BorgRun, check: CheckResult, config: &Config) -> Option<Reading> {
+    let Operation::Check(CheckOptions { read: Some(archive), after, max_seconds, .. }) = &run.spec.operation else { return None };
+    let piece = seconds(config.maintenance.check_piece);
+    let before = Reading { archive: archive.clone(), position: *after, seconds: max_seconds.unwrap_or(piece) };
+    (!check.finished).then(|| before.after(check, piece, seconds(config.timeouts.run)))
+}
+
 /// What a check that has ended well has looked at.
-fn looked_at(run: &BorgRun, finished: bool) -> Option<Checked<'_>> {
-    let Operation::Check(CheckOptions { archives, verify_data, read, max_seconds: _ }) = &run.spec.operation else { return None };
-    let subject = &run.spec.subject;
+fn looked_at<'a>(run: &'a BorgRun, finished: bool, reading: Option<&'a Reading>) -> Option<Checked<'a>> {
+    let Operation::Check(CheckOptions { archives, verify_data, read, after: _, max_seconds: _ }) = &run.spec.operation else {
+        return None;
+    };
+    let subject = of_whom(run);
     Some(match (read, verify_data, archives) {
-        (Some(_), _, _) => Checked::Data((&subject.namespace, &subject.pvc)),
+        (Some(_), _, _) => reading.map_or(Checked::Data(subject), |reading| Checked::DataPiece(subject, reading)),
         (None, Some(word), _) => Checked::All(word),
         (None, None, true) => Checked::Archives,
         (None, None, false) if finished => Checked::Repository,
         (None, None, false) => Checked::Piece,
     })
+}
+
+/// Namespace and name of the PVC that a run is about.
+fn of_whom(run: &BorgRun) -> (&str, &str) {
+    (&run.spec.subject.namespace, &run.spec.subject.pvc)
 }
 
 /// How long nothing is checked at a place after a check that did not go. One that was interrupted found nothing wrong, so it goes on soon; but
@@ -236,13 +270,25 @@ fn again(reason: Reason, also_before: bool, config: &Config) -> Duration {
 
 async fn failed(
     ctx: &Context,
-    newest: &Newest,
+    volumes: &[&Newest],
     run: &BorgRun,
     (reason, message): (Reason, String),
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
+    let Some(newest) = volumes.first() else { return Ok(()) };
     let records = apply::records(ctx);
     let known = record::read(&records, &newest.location).await.doing("reading the repository's record")?.unwrap_or_default();
+    let subject = of_whom(run);
+    if reason == Reason::ArchiveNotFound && known.reading(subject).is_some() {
+        info!(
+            location = newest.location,
+            message,
+            run = run.name_any(),
+            "the archive that was being read is gone; the newest is read instead"
+        );
+        let gone = record::checked(&records, &newest.location, Checked::DataGone(subject), &pvcs(volumes), now).await;
+        return gone.doing("recording a check");
+    }
     let pause = again(reason, known.check_not_before().is_some(), &ctx.config);
     let again = now + TimeDelta::from_std(pause).unwrap_or_default();
     record::check_failed(&records, &newest.location, again).await.doing("recording a check")?;

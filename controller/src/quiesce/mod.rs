@@ -171,6 +171,9 @@ async fn begin(work: &Work<'_>, volumes: &[VolumeStatus], attempt: Option<u32>) 
     if dumped.is_empty() && placed.is_empty() {
         return Ok(Turn::FREE);
     }
+    if let Some(said) = reading::taken_away(work, volumes, &placed).await? {
+        return refuse(work, volumes, Reason::Invalid, &said).await;
+    }
     if 2 * dumped.len() + placed.len() > MAX_ENTRIES {
         return refuse(work, volumes, Reason::Invalid, "its PVCs have more hooks and databases than one backup can have").await;
     }

@@ -1,9 +1,15 @@
 //! The freeze for a live volume, which lasts until its run has ended: what in it differs from that for snapshots.
 
+use super::scale;
 use crate::backup::live::decide::is_ready;
 use crate::backup::work::Work;
+use crate::error::{Doing, Error};
 use crate::stores;
 use borgherd_api::crd::{BorgRun, RunPhase, VolumeStatus};
+use borgherd_api::hooks::Mode;
+use borgherd_api::hooks::resolve::Placed;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +26,16 @@ fn run(work: &Work<'_>, volume: &VolumeStatus) -> Option<Arc<BorgRun>> {
 pub(super) fn awaited(work: &Work<'_>, volumes: &[VolumeStatus]) -> Option<u32> {
     let volume = volume(volumes)?;
     run(work, volume).is_some_and(|run| is_ready(&run)).then_some(volume.attempt)
+}
+
+/// Why hooks cannot be run: they would take away the pod by which the live volume is read.
+pub(super) async fn taken_away(work: &Work<'_>, volumes: &[VolumeStatus], placed: &[Placed]) -> Result<Option<String>, Error> {
+    let live = volume(volumes).and_then(|volume| volume.live.as_ref());
+    let scales = |placed: &Placed| matches!(placed.hook.mode, Mode::Scale(_));
+    let Some(name) = live.and_then(|live| live.pod.as_ref()).filter(|_| placed.iter().any(scales)) else { return Ok(None) };
+    let pods: Api<Pod> = Api::namespaced(work.ctx.client.clone(), &work.owner.namespace);
+    let found = pods.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await.doing("looking for the pod")?;
+    Ok(found.items.first().and_then(|pod| scale::takes_away(pod, placed)))
 }
 
 /// Whether nothing is read any more: then applications go on, however it ended.

@@ -5,8 +5,8 @@
 
 use super::exec::Ended;
 use borgherd_api::crd::{ActionResult, ActionStatus, Scaling, Workload};
-use borgherd_api::hooks::Place;
-use borgherd_api::hooks::resolve::Found;
+use borgherd_api::hooks::resolve::{Found, Placed};
+use borgherd_api::hooks::{Mode, Place};
 use borgherd_api::names;
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -37,7 +37,23 @@ pub(super) async fn find(client: &Client, namespace: &str, place: &Place) -> Res
     let scale = Scales { client, namespace }.get(kind, name).await.map_err(|said| format!("reading the scale of {place}: {said}"))?;
     let scale = scale.ok_or_else(|| format!("there is no {place} in namespace {namespace}"))?;
     let pod_uid = scale.uid().ok_or_else(|| format!("the scale of {place} has no UID"))?;
-    Ok(Found { pod: name.clone(), pod_uid, container: String::new(), shell: false, replicas: Some((kind, replicas(&scale))) })
+    Ok(Found { pod: name.clone(), pod_uid, replicas: Some((kind, replicas(&scale))), ..Found::default() })
+}
+
+/// Why hooks cannot be run while a volume is read by `pod`: one of them scales its workload down.
+pub(super) fn takes_away(pod: &Pod, placed: &[Placed]) -> Option<String> {
+    let scaled = placed.iter().filter_map(|placed| match placed.hook.mode {
+        Mode::Scale(to) => Some((placed.pre.first()?, to)),
+        Mode::Command | Mode::Beside | Mode::Session => None,
+    });
+    let down = scaled.filter_map(|(found, to)| found.replicas.filter(|(_, from)| to < *from).map(|(kind, _)| (found, kind, to)));
+    let (found, kind, to) = down.into_iter().find(|(found, kind, _)| is_of(pod, (*kind, &found.pod, &found.pod_uid)))?;
+    let (name, pod) = (&found.pod, pod.name_any());
+    let what = match kind {
+        Workload::Deployment => "deployment",
+        Workload::StatefulSet => "statefulset",
+    };
+    Some(format!("a hook scales {what}/{name} to {to}, of whose pod {pod} the volume is read in mode live: use hooks with commands"))
 }
 
 /// Scales for the freeze and waits until only that many pods are there, all of them ready. `claimed`: when that was written. `Void`: nothing was
@@ -227,7 +243,8 @@ impl Scales<'_> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
         let listed = timeout(ANSWER, pods.list(&ListParams::default().labels(&selector))).await;
         let listed = listed.map_err(|_| "the API server does not answer")?.map_err(|error| error.to_string())?;
-        let own: Vec<&Pod> = listed.items.iter().filter(|pod| is_of(pod, action, scaling.kind) && !has_ended(pod)).collect();
+        let workload = (scaling.kind, action.pod.as_str(), action.pod_uid.as_str());
+        let own: Vec<&Pod> = listed.items.iter().filter(|pod| is_of(pod, workload) && !has_ended(pod)).collect();
         let ready = own.iter().filter(|pod| borgherd_api::hooks::pod::is_ready(pod)).count();
         let wanted = usize::try_from(scaling.to).unwrap_or_default();
         let told = || {
@@ -238,12 +255,13 @@ impl Scales<'_> {
     }
 }
 
-/// Rule: a StatefulSet owns its pods; those of a Deployment are owned by its `ReplicaSets`, which are named after it.
-fn is_of(pod: &Pod, action: &ActionStatus, kind: Workload) -> bool {
+/// Whether a pod is of the workload of that kind, name and UID. Rule: a StatefulSet owns its pods; those of a Deployment are owned by its
+/// `ReplicaSets`, which are named after it.
+fn is_of(pod: &Pod, (kind, name, uid): (Workload, &str, &str)) -> bool {
     pod.owner_references().iter().filter(|owner| owner.controller == Some(true)).any(|owner| match kind {
-        Workload::StatefulSet => owner.uid == action.pod_uid,
+        Workload::StatefulSet => owner.uid == uid,
         Workload::Deployment => {
-            let hash = owner.name.strip_prefix(&action.pod).and_then(|rest| rest.strip_prefix('-'));
+            let hash = owner.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
             owner.kind == "ReplicaSet" && hash.is_some_and(|hash| !hash.contains('-'))
         }
     })
@@ -255,7 +273,35 @@ fn has_ended(pod: &Pod) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
+    use borgherd_api::hooks;
+
+    #[test]
+    fn only_who_scales_down_the_workload_of_the_pod_takes_it_away() {
+        let pod = |owner: &str, uid: &str, kind: &str| -> Pod {
+            let owner = json!({"apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": uid, "controller": true});
+            serde_json::from_value(json!({"metadata": {"name": "shop-0", "ownerReferences": [owner]}})).unwrap()
+        };
+        let placed = |to: i32, kind, from| {
+            let hook = hooks::parse(&format!("- {{pre: {{in: deployment/shop}}, scale: {to}}}")).unwrap().remove(0);
+            let found = Found { pod: "shop".into(), pod_uid: "uid".into(), replicas: Some((kind, from)), ..Found::default() };
+            vec![Placed { hook, group: 1, pre: vec![found.clone()], post: vec![found] }]
+        };
+        let (deployment, statefulset) = (Workload::Deployment, Workload::StatefulSet);
+        for (pod, placed, is_taken) in [
+            (pod("shop-5d9", "x", "ReplicaSet"), placed(0, deployment, 1), true),
+            (pod("shop-5d9", "x", "ReplicaSet"), placed(1, deployment, 3), true),
+            (pod("shop-5d9", "x", "ReplicaSet"), placed(3, deployment, 3), false),
+            (pod("shop-5d9", "x", "ReplicaSet"), placed(4, deployment, 3), false),
+            (pod("shop-web-5d9", "x", "ReplicaSet"), placed(0, deployment, 1), false),
+            (pod("shop", "uid", "StatefulSet"), placed(0, statefulset, 1), true),
+            (pod("shop", "other", "StatefulSet"), placed(0, statefulset, 1), false),
+        ] {
+            let said = takes_away(&pod, &placed);
+            assert_eq!(said.is_some(), is_taken, "{said:?}");
+        }
+    }
 
     #[test]
     fn what_somebody_else_has_scaled_is_left_as_it_is() {

@@ -5,6 +5,7 @@
 pub mod breaker;
 pub mod damage;
 pub mod declared;
+pub mod reading;
 pub mod record;
 pub mod status;
 

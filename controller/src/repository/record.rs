@@ -7,6 +7,7 @@
 //! In doubt is the archive of a volume that is read in place from before its reading until all is known to have been right: whatever dies in
 //! between, it does not count. That may stand there before the first archive, when the map is no record yet.
 
+use super::reading::{self, Reading};
 use borgherd_api::crd::{Progress, PruneResult};
 use borgherd_api::names::{self, CONTROLLER};
 use borgherd_api::time;
@@ -110,6 +111,11 @@ impl Record {
     /// When the content of the newest archive of a PVC (namespace, name) was last read.
     pub fn read_at(&self, pvc: (&str, &str)) -> Option<DateTime<Utc>> {
         self.time(&read_key(pvc))
+    }
+
+    /// How far the archive of a PVC (namespace, name) has been read that is being read in pieces.
+    pub fn reading(&self, pvc: (&str, &str)) -> Option<Reading> {
+        self.data.get(&reading::key(pvc)).and_then(|text| Reading::parse(text))
     }
 
     /// By which word the content of all archives was last asked to be read, and was.
@@ -281,22 +287,40 @@ pub enum Checked<'a> {
     Repository,
     /// The metadata of all archives.
     Archives,
-    /// The content of the newest archive of a PVC (namespace, name), as much of it as there was time for.
+    /// The content of an archive of a PVC (namespace, name), to its end.
     Data((&'a str, &'a str)),
+    /// Part of that content; how far it is read.
+    DataPiece((&'a str, &'a str), &'a Reading),
+    /// None of that content: the archive is gone.
+    DataGone((&'a str, &'a str)),
     /// The content of all archives, which was asked for by this word.
     All(&'a str),
 }
 
-/// Writes that a check has ended well.
-pub async fn checked(records: &Api<ConfigMap>, location: &str, what: Checked<'_>, now: DateTime<Utc>) -> Result<(), kube::Error> {
+/// Writes that a check has ended well. `pvcs` are those (namespace, name) that have archives there: what is known of readings of others goes.
+pub async fn checked(
+    records: &Api<ConfigMap>,
+    location: &str,
+    what: Checked<'_>,
+    pvcs: &[(&str, &str)],
+    now: DateTime<Utc>,
+) -> Result<(), kube::Error> {
     let Some(record) = read(records, location).await? else { return Ok(()) };
     let mut data = json!({CHECKS: (record.checks() + 1).to_string(), CHECK_NOT_BEFORE: null});
     let at = json!(now.to_rfc3339());
+    for key in reading::stale(record.data.keys(), pvcs) {
+        data[key] = Value::Null;
+    }
     match what {
         Checked::Piece => {}
         Checked::Repository => data[CHECKED] = at,
         Checked::Archives => data[ARCHIVES_CHECKED] = at,
-        Checked::Data(pvc) => data[read_key(pvc)] = at,
+        Checked::Data(pvc) => {
+            data[read_key(pvc)] = at;
+            data[reading::key(pvc)] = Value::Null;
+        }
+        Checked::DataPiece(pvc, reading) => data[reading::key(pvc)] = json!(reading.text()),
+        Checked::DataGone(pvc) => data[reading::key(pvc)] = Value::Null,
         Checked::All(word) => {
             data[ARCHIVES_CHECKED] = at;
             data[VERIFIED] = json!(word);

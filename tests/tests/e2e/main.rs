@@ -8,6 +8,7 @@ mod database;
 mod failures;
 mod live;
 mod live_held;
+mod live_more;
 mod maintenance;
 mod parked;
 mod quiesce;

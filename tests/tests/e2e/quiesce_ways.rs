@@ -16,7 +16,7 @@ async fn words(app: &Running) -> Result<Vec<String>> {
 }
 
 /// The Backup's applications are held still.
-async fn is_frozen(w: &World, name: &str) -> Result<()> {
+pub(super) async fn is_frozen(w: &World, name: &str) -> Result<()> {
     let api = w.api::<Backup>();
     let frozen = |b: &Backup| quiesce(b).is_ok_and(|q| q.phase == QuiescePhase::Frozen);
     until_polled("it is frozen", DEADLINE, async || Ok(frozen(&api.get(name).await?).then_some(()))).await
@@ -187,7 +187,7 @@ fn quiesce_a_session_lasts_until_the_cut_where_there_is_no_shell() -> Result<()>
 }
 
 /// A Deployment of one pod on PVC `data`, which has a hook that scales it.
-async fn deployed(w: &World, more: &str) -> Result<()> {
+pub(super) async fn deployed(w: &World, more: &str) -> Result<()> {
     let hooks = format!("- pre: {{in: deployment/shop, timeout: 1m}}\n  scale: 0\n{more}");
     w.claim(Claim::new("data").annotation("hooks", &hooks)).await?;
     let deployment = json!({
@@ -211,7 +211,7 @@ async fn deployed(w: &World, more: &str) -> Result<()> {
     is_back(w, 1).await
 }
 
-async fn replicas(w: &World) -> Result<i32> {
+pub(super) async fn replicas(w: &World) -> Result<i32> {
     w.api::<Deployment>().get("shop").await?.spec.and_then(|s| s.replicas).context("no number of replicas")
 }
 
@@ -226,7 +226,7 @@ async fn is_back(w: &World, count: i32) -> Result<()> {
 }
 
 /// Names of its pods in which something runs.
-async fn pods(w: &World) -> Result<Vec<String>> {
+pub(super) async fn pods(w: &World) -> Result<Vec<String>> {
     let pods = w.api::<Pod>().list(&ListParams::default().labels("app=shop").fields("status.phase=Running")).await?;
     Ok(pods.iter().map(ResourceExt::name_any).collect())
 }

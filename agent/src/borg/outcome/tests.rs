@@ -225,3 +225,14 @@ fn every_sentence() {
     let sentences: Vec<String> = reasons.iter().map(|&reason| message::sentence(reason, &target(SSH), "said")).collect();
     insta::assert_debug_snapshot!(sentences);
 }
+
+#[test]
+fn a_damaged_file_is_told_also_when_the_time_for_reading_is_over() {
+    let ended = error("Signal.SIGTERM", "Received SIGTERM");
+    let lines = [warning("a: File has damaged (all-zero) chunks."), ended.clone()];
+    let outcome = |work, stop, lines: &[String]| reason(&judged(work, Exit::Code(143), Some(stop), SSH, lines));
+    assert_eq!(outcome(Work::Check, Stop::Deadline, &lines), (RunPhase::Failed, Reason::RepositoryCorrupted));
+    assert_eq!(outcome(Work::Check, Stop::Deadline, &[ended]), (RunPhase::Failed, Reason::DeadlineExceeded));
+    assert_eq!(outcome(Work::Check, Stop::Cancelled, &lines), (RunPhase::Interrupted, Reason::Interrupted), "it is read again");
+    assert_eq!(outcome(Work::Restore, Stop::Deadline, &lines), (RunPhase::Failed, Reason::DeadlineExceeded));
+}

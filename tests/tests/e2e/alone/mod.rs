@@ -11,6 +11,7 @@ mod live_held;
 mod live_host;
 mod live_kills;
 mod maintenance_kills;
+mod maintenance_pieces;
 mod observability;
 mod quiesce_agent;
 mod quiesce_kills;

@@ -1,0 +1,110 @@
+//! How far the content of a volume's archive has been read, where it takes more than one piece; it stands in the record of the place.
+//!
+//! Invariant: an archive counts as read only when borg has come to its end, and what a piece has not reported is read again.
+
+use borgherd_api::crd::CheckResult;
+use borgherd_api::names;
+
+/// What the keys of a record begin with.
+const PREFIX: &str = "reading.";
+
+/// An archive that has been read in part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Its name.
+    pub archive: String,
+    /// So many of its items, from the first on, are read.
+    pub position: u64,
+    /// Seconds that the next piece gets.
+    pub seconds: u32,
+}
+
+impl Reading {
+    /// Of the archive, nothing; a piece gets so many seconds.
+    pub const fn begin(archive: String, seconds: u32) -> Self {
+        Self { archive, position: 0, seconds }
+    }
+
+    /// As [`Self::text`] wrote it; `None`: it is nothing of the kind.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let reading =
+            Self { archive: words.next()?.to_owned(), position: words.next()?.parse().ok()?, seconds: words.next()?.parse().ok()? };
+        (words.next().is_none() && !reading.archive.is_empty()).then_some(reading)
+    }
+
+    /// For a record.
+    pub fn text(&self) -> String {
+        let Self { archive, position, seconds } = self;
+        format!("{archive} {position} {seconds}")
+    }
+
+    /// After another piece. One that ended where it began met a file that takes longer than the piece: the next one gets twice the time, up to
+    /// `most` seconds; else it gets `piece`.
+    #[must_use]
+    pub fn after(&self, check: CheckResult, piece: u32, most: u32) -> Self {
+        let position = self.position.max(check.position);
+        let seconds = if position > self.position { piece } else { self.seconds.max(piece).saturating_mul(2).min(most.max(piece)) };
+        Self { archive: self.archive.clone(), position, seconds }
+    }
+}
+
+/// Where it stands for a PVC (namespace, name).
+pub fn key((namespace, pvc): (&str, &str)) -> String {
+    format!("{PREFIX}{}", names::hash(&[namespace, pvc], 10))
+}
+
+/// Those of a record's keys that are of no PVC of these.
+pub fn stale<'a>(keys: impl Iterator<Item = &'a String>, pvcs: &[(&str, &str)]) -> Vec<&'a str> {
+    let known: Vec<String> = pvcs.iter().map(|pvc| key(*pvc)).collect();
+    keys.filter(|one| one.starts_with(PREFIX) && !known.contains(one)).map(String::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(position: u64, seconds: u32) -> Reading {
+        Reading { position, ..Reading::begin("shop_db_2026-11-21T10-00-00Z".into(), seconds) }
+    }
+
+    #[test]
+    fn a_piece_that_came_no_further_gets_twice_the_time_up_to_the_runs_own() {
+        let (piece, most) = (600, 3600);
+        for (before, position, after) in [
+            (at(0, 600), 7, at(7, 600)),
+            (at(7, 600), 7, at(7, 1200)),
+            (at(7, 1200), 7, at(7, 2400)),
+            (at(7, 2400), 7, at(7, 3600)),
+            (at(7, 3600), 7, at(7, 3600)),
+            (at(7, 3600), 8, at(8, 600)),
+            (at(0, 600), 0, at(0, 1200)),
+            // an agent of another version says nothing
+            (at(7, 600), 0, at(7, 1200)),
+            // the chart was changed
+            (at(7, 10), 7, at(7, 1200)),
+        ] {
+            assert_eq!(before.after(CheckResult { finished: false, position }, piece, most), after, "{before:?}");
+        }
+        assert_eq!(at(0, 600).after(CheckResult::default(), 600, 60), at(0, 600), "a run that ends before its piece");
+        let long = at(0, u32::MAX).after(CheckResult::default(), 600, u32::MAX);
+        assert_eq!(long.seconds, u32::MAX);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let reading = at(12, 600);
+        assert_eq!(Reading::parse(&reading.text()), Some(reading));
+        for wrong in ["", " ", "a", "a 1", "a b 1", "a 1 b", "a 1 1 1", " 1 1", "a -1 1"] {
+            assert_eq!(Reading::parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_volumes_that_are_gone_are_stale() {
+        let (db, web) = (("shop", "db"), ("shop", "web"));
+        let keys = [key(db), key(web), "read.0123456789".to_owned(), "location".to_owned()];
+        assert_eq!(stale(keys.iter(), &[db]), [key(web)]);
+        assert_eq!(stale(keys.iter(), &[db, web]), [""; 0]);
+    }
+}
