@@ -20,6 +20,8 @@ pub const HOLDER_CONTAINER: &str = "hold";
 pub const TEMPORARY: &str = "borgherd.dev/temporary";
 /// Label, `"true"`, on a twin: a second PersistentVolume of a storage that is the application's. Only the object is ever deleted.
 pub const TWIN: &str = "borgherd.dev/twin";
+/// Annotation on a twin: `namespace/name` of the application's PVC.
+pub const TWIN_OF: &str = "borgherd.dev/twin-of";
 /// Label on an application's snapshot while a Backup works on it: the value is the Backup's UID.
 pub const IN_FLIGHT: &str = "borgherd.dev/in-flight";
 /// Label: UID of the Backup or Restore that an object was made for.

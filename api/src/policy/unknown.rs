@@ -10,6 +10,7 @@ use crate::names;
 const OWN: &[&str] = &[
     names::TEMPORARY,
     names::TWIN,
+    names::TWIN_OF,
     names::IN_FLIGHT,
     names::OWNER_UID,
     names::OWNER,

@@ -88,6 +88,7 @@ impl Work<'_> {
                 clean::step(self.ctx, exposed).await.doing("cleaning up")?;
                 Ok(volume.clone())
             }
+            Step::Finish if Box::pin(self.is_still_held(volume)).await? => Ok(volume.clone()),
             Step::Finish => self.finish(volume).await,
             Step::Abandon => self.abandon(volume).await,
         }
@@ -112,9 +113,6 @@ impl Work<'_> {
 
     /// Everything temporary is gone: the end, or the wait for the next try.
     async fn finish(&self, volume: &VolumeStatus) -> Result<VolumeStatus, Error> {
-        if self.has_twin(volume).await? {
-            return Ok(volume.clone());
-        }
         let durations = Durations { clean: self.since(volume.since), ..volume.durations.unwrap_or_default() };
         let mut done = VolumeStatus { durations: Some(durations), run: None, since: Some(self.now), ..volume.clone() };
         if volume.outcome.is_none() {

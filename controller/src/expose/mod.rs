@@ -8,6 +8,7 @@ pub mod clean;
 pub mod leak;
 pub mod objects;
 pub mod twin;
+pub mod users;
 pub mod volume;
 
 use crate::config::Config;

@@ -23,14 +23,16 @@ pub(super) const WRITER: &str = "i=0; while :; do \
 
 /// Makes PVC `data` in mode live, to a repository that takes some 8 s for 8 MB.
 pub(super) async fn slow(w: &World, hooks: Option<&str>) -> Result<String> {
+    let claim = Claim::new("data");
+    slow_of(w, if let Some(hooks) = hooks { claim.annotation("hooks", hooks) } else { claim }).await
+}
+
+/// The same for PVC `data` as it is asked for.
+pub(super) async fn slow_of(w: &World, claim: Claim) -> Result<String> {
     let (folder, location) = w.fresh_place("slow").await?;
     let spec = json!({ "location": location, "secretRef": "borgherd-server", "rateLimit": 1000 });
     let repository = w.repository_with("slow", spec).await?;
-    let mut claim = Claim::new("data").annotation("mode", "live").annotation("repository", &repository);
-    if let Some(hooks) = hooks {
-        claim = claim.annotation("hooks", hooks);
-    }
-    w.claim(claim).await?;
+    w.claim(claim.annotation("mode", "live").annotation("repository", &repository)).await?;
     Ok(folder)
 }
 

@@ -18,6 +18,7 @@ const CONTROLLER_ANYWHERE: &str = "
     backups.borgherd.dev: create delete get list patch update watch
     backups.borgherd.dev/finalizers: update
     backups.borgherd.dev/status: get patch update
+    csidrivers.storage.k8s.io: get
     daemonsets.apps: get
     deployments.apps: get
     deployments.apps/scale: get patch

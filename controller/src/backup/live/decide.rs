@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How often a pod that is not there is looked for.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long no pod is seen before a holder has the volume: between two pods of a Deployment there may be none for a moment.
+const NOBODY: Duration = Duration::from_secs(10);
 /// How often it is looked whether the pod is still there whose volume is read.
 const CHECK: Duration = Duration::from_secs(2);
 /// After a failed try: whose pod was there a moment ago has the next one soon, and a holder would only be in its way.
@@ -52,7 +54,9 @@ pub fn waiting(volume: &VolumeStatus, seen: &All, rules: &Rules) -> Step {
         Some(Reader::Pod(_) | Reader::Holder) if rules.deadline(volume.since, rules.timeouts.queue).1 => {
             Step::Fail(Reason::DeadlineExceeded, decide::no_turn(volume, rules.timeouts.queue))
         }
-        Some(Reader::Holder) if volume.attempt > 0 && !rules.deadline(volume.since, SETTLE).1 => Step::Wait(Some(soon(rules, LOOK))),
+        Some(Reader::Holder) if !rules.deadline(volume.since, if volume.attempt > 0 { SETTLE } else { NOBODY }).1 => {
+            Step::Wait(Some(soon(rules, LOOK)))
+        }
         Some(Reader::Pod(_) | Reader::Holder) => Step::Admit,
         Some(Reader::Pods(why) | Reader::Nobody(why))
             if volume.reason != Some(Reason::PodNotFound) || volume.message.as_ref() != Some(why) =>
@@ -70,6 +74,8 @@ pub fn waiting(volume: &VolumeStatus, seen: &All, rules: &Rules) -> Step {
 pub fn cloning(volume: &VolumeStatus, seen: &All, rules: &Rules) -> Step {
     match (&seen.live.reader, is_held(volume)) {
         (Some(Reader::Pod(consumer)), false) => Step::RunLive(consumer.clone()),
+        // the pod by which it was admitted may have gone just now, and have a successor soon
+        (Some(Reader::Holder), false) if !rules.deadline(volume.since, LOOK).1 => Step::Wait(Some(soon(rules, LOOK))),
         (Some(Reader::Holder), false) => Step::Hold,
         (Some(Reader::Pods(why) | Reader::Nobody(why)), false) => Step::Fail(Reason::PodGone, why.clone()),
         (Some(Reader::Pod(Consumer { pod, .. })), true) => Step::Fail(Reason::PodStarted, started(pod)),

@@ -4,6 +4,7 @@ use super::super::work::Work;
 use super::hold;
 use crate::context::Context;
 use crate::error::{Doing, Error};
+use crate::expose::users::{is_of, uses};
 use borgherd_api::crd::LiveStatus;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 use kube::ResourceExt;
@@ -94,19 +95,6 @@ fn has_mounted(pod: &Pod, pvc: &str) -> bool {
         spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(has)
     };
     spec.volumes.iter().flatten().any(|volume| is_of(volume, pod, pvc) && is_mounted(volume))
-}
-
-/// Whether a pod names the PVC and has not ended; one that is being deleted may still write.
-fn uses(pod: &Pod, pvc: &str) -> bool {
-    let ended = matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    !ended && volumes.into_iter().any(|volume| is_of(volume, pod, pvc))
-}
-
-fn is_of(volume: &Volume, pod: &Pod, pvc: &str) -> bool {
-    let claimed = volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.claim_name == pvc);
-    // rule: the PVC of a generic ephemeral volume is named after pod and volume
-    claimed || volume.ephemeral.is_some() && format!("{}-{}", pod.name_any(), volume.name) == pvc
 }
 
 fn is_ready(pod: &Pod) -> bool {

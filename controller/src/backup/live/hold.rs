@@ -11,6 +11,7 @@ use crate::repository::Unusable;
 use borgherd_api::Reason;
 use borgherd_api::crd::{LiveStatus, VolumeStatus};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::CSIDriver;
 use kube::api::Api;
 use kube::{Client, ResourceExt};
 use tracing::warn;
@@ -35,10 +36,19 @@ pub(super) async fn refusal(work: &Work<'_>, pvc: &str, pv: &str) -> Result<Opti
         return Ok(Some("its hooks or dumps need pods to run in".to_owned()));
     }
     Ok(match pair(&ctx.client, namespace, pvc, pv).await? {
-        (Some(claim), Some(volume)) => is_not_its(&claim, Some(&volume)).or_else(|| twin::refusal(&claim, &volume, &ctx.config.twins)),
+        (Some(claim), Some(volume)) => {
+            let driver = driver(&ctx.client, &volume).await?;
+            is_not_its(&claim, Some(&volume)).or_else(|| twin::refusal(&claim, &volume, driver.as_ref(), &ctx.config.twins))
+        }
         (None, _) => Some(format!("there is no PVC {pvc}")),
         (_, None) => Some("its PersistentVolume is gone".to_owned()),
     })
+}
+
+/// What the driver of a CSI volume has said of itself.
+async fn driver(client: &Client, volume: &PersistentVolume) -> Result<Option<CSIDriver>, Error> {
+    let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) else { return Ok(None) };
+    Api::<CSIDriver>::all(client.clone()).get_opt(&csi.driver).await.doing("reading the CSIDriver")
 }
 
 /// Why the volume is not that PVC's, or will not be for long.
@@ -95,7 +105,12 @@ impl Work<'_> {
         let tried = volume.node.clone().filter(|node| self.ctx.has_agent(node));
         let preferred = tried.or_else(|| self.ctx.world().last_node(&self.owner.namespace, &volume.pvc));
         // read-only, also so that no kubelet relabels or changes the owner of what is the application's
-        let holder = place.holder(true, None, preferred.as_deref())?;
+        let mut holder = place.holder(true, None, preferred.as_deref())?;
+        if let Some(spec) = holder.spec.as_mut() {
+            // an application may wait for what it has, and no controller be there to end it
+            let most = self.ctx.config.timeouts.holder + self.ctx.config.timeouts.run;
+            spec.active_deadline_seconds = i64::try_from(most.as_secs()).ok();
+        }
         let namespace = &self.ctx.config.volumes_namespace;
         let (claims, pods): (Api<PersistentVolumeClaim>, Api<Pod>) =
             (Api::namespaced(self.ctx.client.clone(), namespace), Api::namespaced(self.ctx.client.clone(), namespace));
@@ -115,13 +130,21 @@ impl Work<'_> {
         }
     }
 
-    /// Whether the twin of this try is there and not being deleted, by a live read: the caches may not show yet what was just made.
-    pub(in crate::backup) async fn has_twin(&self, volume: &VolumeStatus) -> Result<bool, Error> {
-        if !volume.live.as_ref().is_some_and(|live| live.held) {
+    /// Whether something of this try's holder is there and not being deleted, by live reads: the caches may not show yet what was just made. For as
+    /// long as clean-up may take.
+    pub(in crate::backup) async fn is_still_held(&self, volume: &VolumeStatus) -> Result<bool, Error> {
+        let limit = chrono::Duration::from_std(self.ctx.config.timeouts.cleanup).unwrap_or_default();
+        let is_late = volume.since.is_some_and(|since| self.now - since > limit);
+        if is_late || !volume.live.as_ref().is_some_and(|live| live.held) {
             return Ok(false);
         }
-        let volumes: Api<PersistentVolume> = Api::all(self.ctx.client.clone());
-        let found = volumes.get_opt(&self.temporary(&volume.pvc)).await.doing("looking for the twin")?;
-        Ok(found.is_some_and(|twin| !twin::is_leaving(&twin)))
+        let (name, client) = (self.temporary(&volume.pvc), &self.ctx.client);
+        let namespace = &self.ctx.config.volumes_namespace;
+        let twins: Api<PersistentVolume> = Api::all(client.clone());
+        let (claims, pods): (Api<PersistentVolumeClaim>, Api<Pod>) =
+            (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
+        let (twin, claim, pod) = tokio::join!(twins.get_opt(&name), claims.get_opt(&name), pods.get_opt(&name));
+        let is_there = twin.doing("looking for the twin")?.is_some_and(|twin| !twin::is_leaving(&twin));
+        Ok(is_there || claim.doing("looking for the twin's claim")?.is_some() || pod.doing("looking for the holder")?.is_some())
     }
 }

@@ -56,7 +56,7 @@ fn a_twin_is_reached_as_its_source_and_is_never_what_a_provisioner_would_delete(
             "metadata": {
                 "name": "bh-1",
                 "labels": {"borgherd.dev/temporary": "true", "borgherd.dev/owner-uid": "owner", "borgherd.dev/twin": "true"},
-                "annotations": {"borgherd.dev/owner": "Backup/shop/b"},
+                "annotations": {"borgherd.dev/owner": "Backup/shop/b", "borgherd.dev/twin-of": "shop/data"},
             },
             "spec": {
                 "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem", "mountOptions": ["noatime"],
@@ -97,10 +97,10 @@ fn a_twin_is_for_volumes_that_more_than_one_pod_may_have_and_whose_driver_keeps_
     let claim = |mode: &str| -> PersistentVolumeClaim { serde_json::from_value(json!({"spec": {"accessModes": [mode]}})).unwrap() };
     let once = claim("ReadWriteOnce");
     let all = rules(true, &[]);
-    assert_eq!(refusal(&once, &csi(), &all), None);
-    assert_eq!(refusal(&once, &source(&json!({"nfs": {"server": "nas", "path": "/x"}})), &all), None);
+    assert_eq!(refusal(&once, &csi(), None, &all), None);
+    assert_eq!(refusal(&once, &source(&json!({"nfs": {"server": "nas", "path": "/x"}})), None, &all), None);
     let refused = |claim: &PersistentVolumeClaim, volume: &PersistentVolume, rules: &Twins, part: &str| {
-        let said = refusal(claim, volume, rules).unwrap_or_default();
+        let said = refusal(claim, volume, None, rules).unwrap_or_default();
         assert!(said.contains(part), "{said:?} should contain {part}");
     };
     refused(&once, &csi(), &rules(false, &[]), "holder.live.enabled");
@@ -109,9 +109,36 @@ fn a_twin_is_for_volumes_that_more_than_one_pod_may_have_and_whose_driver_keeps_
     refused(&once, &source(&json!({"csi": {"driver": "csi.vsphere.vmware.com", "volumeHandle": "v"}})), &all, "holder.live.notDrivers");
     refused(&once, &source(&json!({"hostPath": {"path": "/x"}})), &all, "CSI drivers");
     refused(&once, &source(&json!({"local": {"path": "/mnt/disks/a"}})), &all, "holder.live.localPaths");
+    refused(&once, &source(&json!({"local": {"path": "/mnt/disks/a", "fsType": "xfs"}})), &rules(true, &["/mnt/disks"]), "block device");
     let mut leaving = csi();
     leaving.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T10:00:00Z")).unwrap();
     refused(&once, &leaving, &all, "being deleted");
+}
+
+#[test]
+fn a_volume_for_one_node_is_one_that_something_keeps_on_one_node() {
+    let claim = PersistentVolumeClaim::default();
+    let driver = |attach: Value| -> CSIDriver {
+        serde_json::from_value(json!({"metadata": {"name": "x.csi"}, "spec": {"attachRequired": attach}})).unwrap()
+    };
+    let (none, all) = (json!({"nodeAffinity": null}), rules(true, &[]));
+    for (spec, attaches, may) in [
+        (json!({"nodeAffinity": null}), json!(false), false),
+        (json!({"nodeAffinity": null}), json!(true), true),
+        (json!({"nodeAffinity": null}), Value::Null, true),
+        (json!({}), json!(false), true),
+        (json!({"nodeAffinity": null, "accessModes": ["ReadWriteMany"]}), json!(false), true),
+        (json!({"nodeAffinity": null, "accessModes": ["ReadOnlyMany"]}), json!(false), true),
+    ] {
+        let mut volume = serde_json::to_value(csi()).unwrap();
+        volume["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let volume = serde_json::from_value(volume).unwrap();
+        let said = refusal(&claim, &volume, Some(&driver(attaches.clone())), &all);
+        assert_eq!(said.is_none(), may, "{spec} {attaches}: {said:?}");
+    }
+    let mut volume = serde_json::to_value(csi()).unwrap();
+    volume["spec"].as_object_mut().unwrap().extend(none.as_object().unwrap().clone());
+    assert_eq!(refusal(&claim, &serde_json::from_value(volume).unwrap(), None, &all), None, "a driver that says nothing attaches");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What dies or goes while a holder has a live volume: nothing of it is left, and its storage is untouched.
 
 use super::live_kills::is_let_go;
-use crate::live::{local, one, own_borg, restored, slow, some_node};
-use crate::live_held::{Source, no_twin, source};
+use crate::live::{local, one, own_borg, restored, slow_of, some_node};
+use crate::live_held::{Source, no_twin, shared, source};
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
 use borgherd_api::crd::{Backup, VolumePhase, VolumeStatus};
@@ -63,7 +63,7 @@ fn live_without_a_pod_a_deleted_backup_lets_go_and_leaves_nothing() -> Result<()
         let Some(cluster) = w.cluster() else {
             return w.skip("needs the project's own cluster");
         };
-        slow(w, None).await?;
+        slow_of(w, shared("data")).await?;
         let kept = filled(w, 2_000_000).await?;
         let name = w.backup(&["data"]).await?;
         let (node, _) = stopped(w, &cluster, &name).await?;
@@ -97,7 +97,7 @@ fn live_without_a_pod_a_controller_killed_at_each_step_leaves_one_archive_and_no
         let Some(cluster) = w.cluster() else {
             return w.skip("needs the project's own cluster");
         };
-        let folder = slow(w, None).await?;
+        let folder = slow_of(w, shared("data")).await?;
         let kept = filled(w, 500_000).await?;
         let name = w.turnstile(async |turnstile: &Turnstile| walk(w, &cluster, turnstile).await).await?;
         let volume = one(w, &name).await?;
@@ -140,7 +140,7 @@ fn live_without_a_pod_an_application_that_starts_has_the_volume_and_is_read_thro
             return w.skip("needs the project's own cluster");
         };
         let nodes: Vec<String> = w.api_all::<KubeNode>().list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
-        slow(w, None).await?;
+        slow_of(w, shared("data")).await?;
         let kept = filled(w, 2_000_000).await?;
         for same in [true, false] {
             let name = w.backup(&["data"]).await?;
