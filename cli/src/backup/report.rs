@@ -45,7 +45,7 @@ fn doing(volume: &VolumeStatus, here: Here) -> String {
         VolumePhase::Cut => format!("{cut}snapshot not ready yet"),
         VolumePhase::Waiting => format!("{cut}waiting to be archived{again}"),
         VolumePhase::Cloning if volume.live.as_ref().is_some_and(|live| live.held) => {
-            format!("mounting it for want of a pod that has it{again}")
+            format!("mounting it, since no pod uses it{again}")
         }
         VolumePhase::Cloning if volume.live.is_some() => format!("finding the pod that has it mounted{again}"),
         VolumePhase::Cloning => format!("mounting a clone{on_node}{again}"),

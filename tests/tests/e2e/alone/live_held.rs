@@ -74,6 +74,27 @@ fn live_without_a_pod_a_deleted_backup_lets_go_and_leaves_nothing() -> Result<()
     })
 }
 
+#[test]
+fn live_without_a_pod_a_pvc_that_is_deleted_ends_the_try_and_its_own_policy_decides() -> Result<()> {
+    exclusive("live_without_a_pod_a_pvc_that_is_deleted_ends_the_try_and_its_own_policy_decides", async |w: &World| {
+        let Some(cluster) = w.cluster() else {
+            return w.skip("needs the project's own cluster");
+        };
+        slow(w, None).await?;
+        let kept = filled(w, 2_000_000).await?;
+        let name = w.backup(&["data"]).await?;
+        let (node, _) = stopped(w, &cluster, &name).await?;
+        let pv = w.volume_of("data").await?;
+        drop(w.api::<PersistentVolumeClaim>().delete("data", &DeleteParams::default()).await?);
+        let message = w.backup_failed(&name, Reason::PvcNotFound).await?;
+        ensure!(message.contains("was deleted while it was read"), "{message}");
+        no_twin(w).await?;
+        is_let_go(&node, &pv, &kept.handle).await?;
+        let gone = async || Ok((!cluster.stored_volumes().await?.contains(&kept.handle)).then_some(()));
+        until_polled("its storage goes, as its class says", DEADLINE, gone).await
+    })
+}
+
 /// What the controller is about to do when it is killed: before each thing that is made, and before each that is taken away.
 const POINTS: [&str; 13] = [
     "backups Cloning",
