@@ -168,6 +168,9 @@ pub struct ActionStatus {
     /// Name of the container; empty where something is scaled.
     #[schemars(length(max = 63))]
     pub container: String,
+    /// How often its container had been restarted when it was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<i32>,
     /// In place of a command: how it is scaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scaling>,

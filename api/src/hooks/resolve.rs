@@ -29,6 +29,8 @@ pub struct Found {
     pub container: String,
     /// Whether it has a shell.
     pub shell: bool,
+    /// How often it has been restarted, if that is known.
+    pub restarts: Option<i32>,
     /// Of a workload: what it is and how many replicas it has.
     pub replicas: Option<(Workload, i32)>,
 }
@@ -136,8 +138,8 @@ fn hook(backup: &str, number: usize, placed: &Placed) -> HookStatus {
 
 /// `number` tells the entries of a Backup apart.
 fn action(backup: &str, number: &str, command: Vec<String>, timeout: Duration, found: &Found) -> ActionStatus {
-    let Found { pod, pod_uid, container, shell, replicas: _ } = found.clone();
+    let Found { pod, pod_uid, container, shell, restarts, replicas: _ } = found.clone();
     let token = names::hash(&[backup, number, &pod_uid, &container], 12);
     let timeout_seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
-    ActionStatus { pod, pod_uid, container, shell, token, command, timeout_seconds, ..ActionStatus::default() }
+    ActionStatus { pod, pod_uid, container, restarts, shell, token, command, timeout_seconds, ..ActionStatus::default() }
 }

@@ -77,7 +77,8 @@ impl<'a> Finder<'a> {
     pub(super) async fn at(&mut self, pod: &Pod, wanted: Option<&str>) -> Result<Found, String> {
         let container = container(pod, wanted)?;
         let shell = self.has_shell(&pod.name_any(), &container).await?;
-        Ok(Found { pod: pod.name_any(), pod_uid: pod.uid().unwrap_or_default(), container, shell, replicas: None })
+        let restarts = hooks::pod::restarts(pod, &container);
+        Ok(Found { pod: pod.name_any(), pod_uid: pod.uid().unwrap_or_default(), container, shell, restarts, replicas: None })
     }
 
     async fn has_shell(&mut self, pod: &str, container: &str) -> Result<bool, String> {

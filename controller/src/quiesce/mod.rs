@@ -10,6 +10,7 @@ mod find;
 mod late;
 mod reading;
 mod release;
+mod restarted;
 mod running;
 mod scale;
 mod session;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a volume is quiesced only if its cut was seen before the claim, before the watchdogs' deadline, and no pre hook failed.
 
-use super::{Turn, again, is_cut, late, scale, write};
+use super::{Turn, again, is_cut, late, restarted, scale, write};
 use crate::backup::report;
 use crate::backup::work::Work;
 use crate::error::Error;
@@ -14,7 +14,11 @@ use futures::future::join_all;
 
 /// Claims the end of the freeze.
 pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: QuiesceStatus, why: Release) -> Result<Turn, Error> {
-    let (quiesce, why) = if why == Release::Cut { still_scaled(work, quiesce).await } else { (quiesce, why) };
+    let counts = |volume: &VolumeStatus| (volume.phase == VolumePhase::Cutting || volume.is_read()) && is_cut(work, volume);
+    let (quiesce, why) = match why {
+        Release::Cut if volumes.iter().any(counts) => still_held(work, quiesce).await,
+        Release::Cut | Release::HookFailed | Release::FreezeLimit | Release::Interrupted | Release::Deleted => (quiesce, why),
+    };
     let now = (work.ctx.clock)();
     let is_sound = plan::is_sound(&quiesce) && now < quiesce.deadline && quiesce.phase == QuiescePhase::Frozen;
     let (reason, message) = told(&quiesce, why, super::reading::volume(volumes).is_some());
@@ -52,8 +56,9 @@ pub(super) async fn release(work: &Work<'_>, volumes: &[VolumeStatus], quiesce: 
     Ok(again(backup.clone()))
 }
 
-/// What was scaled for the freeze must still be so when all is cut.
-async fn still_scaled(work: &Work<'_>, mut quiesce: QuiesceStatus) -> (QuiesceStatus, Release) {
+/// What was held still, or scaled, must still be so when all is cut.
+async fn still_held(work: &Work<'_>, mut quiesce: QuiesceStatus) -> (QuiesceStatus, Release) {
+    restarted::look(work, &mut quiesce).await;
     let scaled = quiesce.hooks.iter_mut().filter(|hook| hook.kind == StepKind::Scale).flat_map(|hook| &mut hook.pre);
     let looks = scaled.filter(|pre| pre.result == Some(ActionResult::Succeeded)).map(|pre| async move {
         if let Some(said) = scale::not_held(&work.ctx.client, &work.owner.namespace, pre).await {

@@ -1,10 +1,12 @@
-//! Pods that are deleted while hooks run in them: nothing is owed to a pod that is gone, and nobody else is told in its place.
+//! Pods that are deleted, or whose containers are restarted, while hooks hold them: nothing is owed to a pod that is gone, and nobody else is told in its place.
 
 use super::quiesce::{application, quiesce, settled, snapshots};
+use super::quiesce_ways::{deployed, is_frozen};
 use anyhow::{Context, Result, ensure};
 use borgherd_api::Reason;
 use borgherd_api::crd::{ActionResult, Backup, QuiescePhase, QuiesceStatus, Release};
-use borgherd_e2e::{App, DEADLINE, Running, World, test, until_polled};
+use borgherd_e2e::{App, Cluster, DEADLINE, Running, World, test, until_polled};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 /// How long the application's pod takes for a freeze and for a thaw, in seconds.
 fn hooks(freeze: u32, thaw: u32) -> String {
@@ -85,5 +87,63 @@ fn quiesce_a_pod_deleted_while_its_session_lasts_makes_no_backup() -> Result<()>
         let account = is_owed_nothing(w, &name, &next?).await?;
         ensure!(account.release == Some(Release::HookFailed), "released for {:?}", account.release);
         until_polled("its snapshot is gone", DEADLINE, async || Ok((snapshots(w).await? == 0).then_some(()))).await
+    })
+}
+
+/// A backup whose snapshot is only cut after the application's container was restarted for the `count`th time.
+async fn restarted(w: &World, cluster: &Cluster, app: &Running, count: i32) -> Result<String> {
+    let handle = w.volume_handle("data").await?;
+    cluster.fail_for("CreateSnapshot", &handle, "not yet").await?;
+    let name = w.backup_as(&["data"], false).await?;
+    let restart = async {
+        is_frozen(w, &name).await?;
+        cluster.node(&app.node).kill(&app.uid, "sleep infinity", "KILL").await?;
+        let pods = w.api::<Pod>();
+        let told = |pod: &Pod| pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten()).any(|c| c.restart_count == count);
+        until_polled("its container was restarted", DEADLINE, async || Ok(told(&pods.get("app").await?).then_some(()))).await
+    };
+    let restart = restart.await;
+    cluster.mend_for("CreateSnapshot", &handle).await?;
+    restart.map(|()| name)
+}
+
+#[test]
+fn quiesce_a_container_that_is_restarted_before_the_cut_was_not_held_still() -> Result<()> {
+    test("quiesce_a_container_that_is_restarted_before_the_cut_was_not_held_still", async |w: &World| {
+        let Some(cluster) = w.cluster() else {
+            return w.skip("needs the project's own cluster");
+        };
+        let app = application(w, &hooks(0, 0), &[]).await?;
+        let name = restarted(w, &cluster, &app, 1).await?;
+        let message = w.backup_failed(&name, Reason::HookFailed).await?;
+        ensure!(message.contains("in pod app, container app: the container was restarted while it was held still"), "{message}");
+        let account = settled(w, &name).await?;
+        ensure!(account.release == Some(Release::HookFailed), "released for {:?}", account.release);
+        until_polled("its snapshot is gone", DEADLINE, async || Ok((snapshots(w).await? == 0).then_some(()))).await?;
+        ensure!(log(&app).await? == "thaw", "the new container was told: {}", log(&app).await?);
+
+        let go_on = format!("{}  onError: Continue\n", hooks(0, 0));
+        w.annotate::<PersistentVolumeClaim>("data", &[("hooks", Some(&go_on))]).await?;
+        let name = restarted(w, &cluster, &app, 2).await?;
+        let volumes = w.backup_succeeded(&name).await?;
+        ensure!(volumes.iter().all(|v| v.quiesced == Some(false)), "it counts as quiesced: {volumes:#?}");
+        settled(w, &name).await.map(drop)
+    })
+}
+
+#[test]
+fn quiesce_a_pod_that_another_hook_scales_away_is_not_missed() -> Result<()> {
+    test("quiesce_a_pod_that_another_hook_scales_away_is_not_missed", async |w: &World| {
+        let hooks = "- pre: {in: deployment/shop, command: ['true']}\n  post: {command: ['true']}\n\
+                     - pre: {in: deployment/shop, timeout: 1m}\n  scale: 0\n";
+        deployed(w, "").await?;
+        w.annotate::<PersistentVolumeClaim>("data", &[("hooks", Some(hooks))]).await?;
+        let name = w.backup_as(&["data"], false).await?;
+        let volumes = w.backup_succeeded(&name).await?;
+        ensure!(volumes.iter().all(|v| v.quiesced == Some(true)), "not quiesced: {volumes:#?}");
+        let account = settled(w, &name).await?;
+        let posts: Vec<_> = account.hooks.iter().flat_map(|h| &h.post).map(|p| p.result).collect();
+        ensure!(posts == [Some(ActionResult::Void), Some(ActionResult::Succeeded)], "{account:#?}");
+        Ok(())
     })
 }

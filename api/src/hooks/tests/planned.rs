@@ -23,7 +23,7 @@ fn written() -> QuiesceStatus {
          - {pre: {in: pod/x, command: [b]}, post: {command: [b2]}, parallel: true}\n\
          - {pre: {in: pod/x, command: [c], timeout: 50s}, post: {command: [c2]}, parallel: true}\n",
     );
-    let found = vec![Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true, replicas: None }];
+    let found = vec![Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true, ..Found::default() }];
     let place = |(group, hook)| Placed { hook, group, pre: found.clone(), post: found.clone() };
     let placed: Vec<Placed> = order(&[list]).into_iter().map(place).collect();
     resolve("backup", &[], &placed, Duration::from_mins(1), at(0))
@@ -132,7 +132,7 @@ fn retries_come_later_and_later() {
 /// A database before one hook with pre and post.
 fn dumped() -> QuiesceStatus {
     let preset = crate::database::parse("- postgres: {in: pod/x, file: /data/dump.sql.gz, timeout: 10m}").unwrap().remove(0);
-    let at_pod = Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true, replicas: None };
+    let at_pod = Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true, ..Found::default() };
     let list = hooks("- {pre: {in: pod/x, command: [a]}, post: {command: [a2]}, onError: Continue}");
     let place = |(group, hook)| Placed { hook, group, pre: vec![at_pod.clone()], post: vec![at_pod.clone()] };
     let placed: Vec<Placed> = order(&[list]).into_iter().map(place).collect();
@@ -184,7 +184,7 @@ fn dumps_alone_hold_nothing() {
 
 /// One hook of a mode, in a pod or of a Deployment of 3, already begun.
 fn begun(text: &str, result: Option<ActionResult>) -> QuiesceStatus {
-    let at_pod = Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true, replicas: None };
+    let at_pod = Found { pod: "x".into(), pod_uid: "u".into(), container: "app".into(), shell: true, ..Found::default() };
     let scaled = Found { pod: "x".into(), pod_uid: "u".into(), replicas: Some((Workload::Deployment, 3)), ..Found::default() };
     let place = |(group, hook): (u32, Hook)| {
         let found = if matches!(hook.mode, Mode::Scale(_)) { scaled.clone() } else { at_pod.clone() };

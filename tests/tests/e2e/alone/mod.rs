@@ -19,3 +19,4 @@ mod quiesce_lost;
 mod quiesce_walk;
 mod quiesce_walk_scale;
 mod slots;
+mod without_api_server;
