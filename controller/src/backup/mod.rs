@@ -204,10 +204,10 @@ async fn observe_live(work: &Work<'_>, volume: &VolumeStatus, exposed: &Exposed,
     let Some(status) = &volume.live else { return Ok(seen) };
     Ok(match volume.phase {
         VolumePhase::Waiting | VolumePhase::Cloning => {
-            live::decide::Seen { reader: Some(live::find::reader(work, &volume.pvc, &status.pv).await?), ..seen }
+            live::decide::Seen { reader: Some(Box::pin(live::find::reader(work, &volume.pvc, &status.pv)).await?), ..seen }
         }
         VolumePhase::Queued | VolumePhase::Archiving if status.held => {
-            live::decide::Seen { gone: live::hold::gone(work, volume, status, exposed).await?, ..seen }
+            live::decide::Seen { gone: Box::pin(live::hold::gone(work, volume, status, exposed)).await?, ..seen }
         }
         VolumePhase::Queued | VolumePhase::Archiving => {
             let quiesce = work.backup.status.as_ref().and_then(|s| s.quiesce.as_ref());

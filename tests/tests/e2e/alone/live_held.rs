@@ -80,7 +80,7 @@ fn live_without_a_pod_a_pvc_that_is_deleted_ends_the_try_and_its_own_policy_deci
         let Some(cluster) = w.cluster() else {
             return w.skip("needs the project's own cluster");
         };
-        slow(w, None).await?;
+        slow_of(w, shared("data")).await?;
         let kept = filled(w, 2_000_000).await?;
         let name = w.backup(&["data"]).await?;
         let (node, _) = stopped(w, &cluster, &name).await?;
