@@ -13,6 +13,7 @@ use crate::error::{Doing, Error};
 use crate::lost;
 use crate::repository::reading::Reading;
 use crate::repository::record::{self, Checked, Record};
+use crate::repository::tried::Turn;
 use crate::repository::{Chosen, damage};
 use crate::run;
 use borgherd_api::Reason;
@@ -158,18 +159,21 @@ fn due<'a>(record: &Record, volumes: &[&'a Newest], cadence: &Cadence, now: Date
     if cadence.all.as_deref().is_some_and(|word| record.verified() != Some(word)) {
         return Some((Kind::All, first));
     }
-    let of_the_place =
-        [(Kind::Repository, record.checked_at(), cadence.repository), (Kind::Archives, record.archives_checked_at(), cadence.archives)];
-    let of_the_place = of_the_place.into_iter().filter(|(_, last, interval)| is_due(*last, &first.location, *interval));
-    let of_the_place = of_the_place.map(|(kind, last, _)| (last, kind, first));
+    let tried = |turn: Turn<'_>, last: Option<DateTime<Utc>>| record.tried_at(turn).max(last);
+    let of_the_place = [
+        (Kind::Repository, Turn::Repository, record.checked_at(), cadence.repository),
+        (Kind::Archives, Turn::Archives, record.archives_checked_at(), cadence.archives),
+    ];
+    let of_the_place = of_the_place.into_iter().filter(|(.., last, interval)| is_due(*last, &first.location, *interval));
+    let of_the_place = of_the_place.map(|(kind, turn, last, _)| (tried(turn, last), kind, first));
     let reads = volumes.iter().filter_map(|newest| {
         let (namespace, name) = pvc(newest);
         let last = record.read_at((namespace, name));
         let is_so = newest.volume.cut.is_some() && is_due(last, &format!("{namespace}/{name}"), cadence.data);
-        is_so.then_some((last, Kind::Data, *newest))
+        is_so.then(|| (tried(Turn::Data((namespace, name)), last), Kind::Data, *newest))
     });
-    // what was not looked at for the longest time
-    of_the_place.chain(reads).min_by_key(|(last, ..)| *last).map(|(_, kind, newest)| (kind, newest))
+    // what was not tried for the longest time
+    of_the_place.chain(reads).min_by_key(|(tried, ..)| *tried).map(|(_, kind, newest)| (kind, newest))
 }
 
 /// The last time that was a place's turn: places are spread over the interval. None without an interval.
@@ -254,6 +258,19 @@ fn looked_at<'a>(run: &'a BorgRun, finished: bool, reading: Option<&'a Reading>)
     })
 }
 
+/// Whose turn a run is; that of all content is no one's.
+fn turn(run: &BorgRun) -> Option<Turn<'_>> {
+    let Operation::Check(CheckOptions { archives, verify_data, read, after: _, max_seconds: _ }) = &run.spec.operation else {
+        return None;
+    };
+    match (read, verify_data, archives) {
+        (Some(_), _, _) => Some(Turn::Data(of_whom(run))),
+        (None, Some(_), _) => None,
+        (None, None, true) => Some(Turn::Archives),
+        (None, None, false) => Some(Turn::Repository),
+    }
+}
+
 /// Namespace and name of the PVC that a run is about.
 fn of_whom(run: &BorgRun) -> (&str, &str) {
     (&run.spec.subject.namespace, &run.spec.subject.pvc)
@@ -291,7 +308,7 @@ async fn failed(
     }
     let pause = again(reason, known.check_not_before().is_some(), &ctx.config);
     let again = now + TimeDelta::from_std(pause).unwrap_or_default();
-    record::check_failed(&records, &newest.location, again).await.doing("recording a check")?;
+    record::check_failed(&records, &newest.location, turn(run), again, now).await.doing("recording a check")?;
     ctx.metrics.maintained(Stage::Check.name(), "Failed", Some(reason));
     warn!(location = newest.location, %reason, message, run = run.name_any(), "a check did not end well");
     if reason == Reason::RepositoryCorrupted {
@@ -353,6 +370,57 @@ mod tests {
         assert!(days.len() > 15, "a share each day: {days:?}");
         let never = Cadence { data: Duration::ZERO, ..cadence };
         assert_eq!(due(&record(created, &json!({})), &volumes, &never, created + TimeDelta::days(99)).map(|due| due.0), None);
+    }
+
+    /// The data of a record after news of it.
+    fn after(mut data: serde_json::Map<String, serde_json::Value>, news: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+        data.extend(news.as_object().cloned().unwrap());
+        data.retain(|_, value| !value.is_null());
+        data
+    }
+
+    #[test]
+    fn what_never_ends_or_always_fails_keeps_nothing_else_from_its_turn() {
+        let days = |days: u64| Duration::from_hours(days * 24);
+        let cadence = Cadence { repository: days(7), archives: days(30), data: days(10), all: None };
+        let all = ["data", "endless", "failing", "more"].map(newest);
+        let volumes: Vec<&Newest> = all.iter().collect();
+        let created: DateTime<Utc> = "2026-11-01T00:00:00Z".parse().unwrap();
+        let (mut data, mut turns) = (serde_json::Map::new(), HashMap::<String, u32>::new());
+        for hour in 0..60 * 24 {
+            let now = created + TimeDelta::hours(hour);
+            let known = record(created, &json!(data));
+            let Some((kind, newest)) = due(&known, &volumes, &cadence, now) else { continue };
+            let reading = Reading::begin("an-archive".into(), 600);
+            let ended = match (kind, pvc(newest).1) {
+                (Kind::Data, "endless") => Ok(Checked::DataPiece(pvc(newest), &reading)),
+                (Kind::Data, "failing") => Err(Turn::Data(pvc(newest))),
+                (Kind::Data, _) => Ok(Checked::Data(pvc(newest))),
+                (Kind::Archives, _) => Ok(Checked::Archives),
+                // a hundred pieces
+                (Kind::Repository, _) if known.checks() % 100 > 0 => Ok(Checked::Piece),
+                (Kind::Repository, _) => Ok(Checked::Repository),
+                (Kind::All, _) => panic!("nobody has asked for it"),
+            };
+            let of = if kind == Kind::Data { pvc(newest).1 } else { "" };
+            let what = match ended {
+                Ok(Checked::Piece | Checked::DataPiece(..)) | Err(_) => "not ended",
+                Ok(_) => "ended",
+            };
+            *turns.entry(format!("{kind:?} {of} {what}")).or_default() += 1;
+            let news = match ended {
+                Ok(what) => record::news(&known, what, &pvcs(&volumes), now),
+                Err(turn) => record::failure(&known, Some(turn), now + TimeDelta::hours(1), now),
+            };
+            data = after(data, news);
+        }
+        let ended = |what: &str| turns.get(&format!("{what} ended")).copied().unwrap_or_default();
+        let turns_of = |what: &str| turns.get(&format!("{what} not ended")).copied().unwrap_or_default();
+        assert!(ended("Data data") == 6 && ended("Data more") == 6 && ended("Archives ") == 2 && ended("Repository ") >= 2, "{turns:?}");
+        assert!(
+            [turns_of("Data endless"), turns_of("Data failing"), turns_of("Repository ")].iter().all(|turns| *turns > 100),
+            "{turns:?}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an archive counts as read only when borg has come to its end, and what a piece has not reported is read again.
 
+use super::tried::{self, Turn};
 use borgherd_api::crd::CheckResult;
 use borgherd_api::names;
 
@@ -54,10 +55,11 @@ pub fn key((namespace, pvc): (&str, &str)) -> String {
     format!("{PREFIX}{}", names::hash(&[namespace, pvc], 10))
 }
 
-/// Those of a record's keys that are of no PVC of these.
+/// Those of a record's keys about readings that are of no PVC of these.
 pub fn stale<'a>(keys: impl Iterator<Item = &'a String>, pvcs: &[(&str, &str)]) -> Vec<&'a str> {
-    let known: Vec<String> = pvcs.iter().map(|pvc| key(*pvc)).collect();
-    keys.filter(|one| one.starts_with(PREFIX) && !known.contains(one)).map(String::as_str).collect()
+    let known: Vec<String> = pvcs.iter().flat_map(|pvc| [key(*pvc), Turn::Data(*pvc).key()]).collect();
+    let is_of_a_pvc = |one: &str| [PREFIX, tried::PREFIX].iter().any(|prefix| one.starts_with(prefix));
+    keys.filter(|one| is_of_a_pvc(one) && !known.contains(one)).map(String::as_str).collect()
 }
 
 #[cfg(test)]
@@ -103,8 +105,10 @@ mod tests {
     #[test]
     fn keys_of_volumes_that_are_gone_are_stale() {
         let (db, web) = (("shop", "db"), ("shop", "web"));
-        let keys = [key(db), key(web), "read.0123456789".to_owned(), "location".to_owned()];
-        assert_eq!(stale(keys.iter(), &[db]), [key(web)]);
+        let tried = |pvc| Turn::Data(pvc).key();
+        let of_the_place = [Turn::Repository.key(), Turn::Archives.key(), "read.0123456789".to_owned(), "location".to_owned()];
+        let keys = [key(db), tried(db), key(web), tried(web)].into_iter().chain(of_the_place).collect::<Vec<_>>();
+        assert_eq!(stale(keys.iter(), &[db]), [key(web), tried(web)]);
         assert_eq!(stale(keys.iter(), &[db, web]), [""; 0]);
     }
 }
