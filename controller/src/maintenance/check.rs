@@ -199,7 +199,7 @@ async fn begin(ctx: &Context, newest: &Newest, kind: Kind, chosen: &Chosen, cade
         Kind::Repository => CheckOptions { max_seconds: piece, ..CheckOptions::default() },
         Kind::Archives => CheckOptions { archives: true, ..CheckOptions::default() },
         Kind::Data => {
-            let Some(Reading { archive, position, seconds }) = reading(&record, newest, &ctx.config.maintenance) else { return Ok(false) };
+            let Some(Reading { archive, position, seconds }) = reading(&record, newest, &ctx.config) else { return Ok(false) };
             CheckOptions { read: Some(archive), after: position, max_seconds: Some(seconds), ..CheckOptions::default() }
         }
         Kind::All => CheckOptions { archives: true, verify_data: cadence.all.clone(), ..CheckOptions::default() },
@@ -211,8 +211,16 @@ async fn begin(ctx: &Context, newest: &Newest, kind: Kind, chosen: &Chosen, cade
 }
 
 /// What of a volume's archives is read next: the rest of the one that is being read, else the newest.
-fn reading(record: &Record, newest: &Newest, chart: &config::Maintenance) -> Option<Reading> {
-    record.reading(pvc(newest)).or_else(|| Some(Reading::begin(archive(newest)?, seconds(chart.check_piece))))
+fn reading(record: &Record, newest: &Newest, config: &Config) -> Option<Reading> {
+    let (piece, most) = piece(config);
+    let reading = record.reading(pvc(newest)).or_else(|| Some(Reading::begin(archive(newest)?, piece)))?;
+    Some(Reading { seconds: reading.seconds.min(most), ..reading })
+}
+
+/// Seconds that a piece of a reading gets, and most that it may get: the rest of a run's time is for its slot and for what comes before the reading.
+fn piece(config: &Config) -> (u32, u32) {
+    let most = seconds(config.timeouts.run / 4 * 3);
+    (seconds(config.maintenance.check_piece).min(most), most)
 }
 
 fn seconds(duration: Duration) -> u32 {
@@ -238,9 +246,9 @@ async fn conclude(ctx: &Context, volumes: &[&Newest], run: &BorgRun, now: DateTi
 /// Where the reading of an archive goes on after a piece of it; `None`: it was none, or was the last.
 fn read_on(run: &BorgRun, check: CheckResult, config: &Config) -> Option<Reading> {
     let Operation::Check(CheckOptions { read: Some(archive), after, max_seconds, .. }) = &run.spec.operation else { return None };
-    let piece = seconds(config.maintenance.check_piece);
+    let (piece, most) = piece(config);
     let before = Reading { archive: archive.clone(), position: *after, seconds: max_seconds.unwrap_or(piece) };
-    (!check.finished).then(|| before.after(check, piece, seconds(config.timeouts.run)))
+    (!check.finished).then(|| before.after(check, piece, most))
 }
 
 /// What a check that has ended well has looked at.
@@ -421,6 +429,25 @@ mod tests {
             [turns_of("Data endless"), turns_of("Data failing"), turns_of("Repository ")].iter().all(|turns| *turns > 100),
             "{turns:?}"
         );
+    }
+
+    #[test]
+    fn a_piece_ends_clearly_before_its_run() {
+        let hour = Duration::from_hours(1);
+        for (run, chart, first, longest) in [(hour, hour / 6, 600, 2700), (hour, hour, 2700, 2700), (hour * 24, hour / 6, 600, 64800)] {
+            let mut config = Config::parse_from(["borgherd-controller", "--holder-image", "x"]);
+            (config.timeouts.run, config.maintenance.check_piece) = (run, chart);
+            let one = newest("data");
+            let mut next = reading(&Record::default(), &one, &config).unwrap();
+            assert_eq!(next.seconds, first);
+            for _ in 0..9 {
+                let (piece, most) = piece(&config);
+                next = next.after(CheckResult::default(), piece, most);
+            }
+            assert_eq!(next.seconds, longest);
+            let written = record(DateTime::default(), &json!({crate::repository::reading::key(pvc(&one)): "an-archive 7 99999999"}));
+            assert_eq!(reading(&written, &one, &config).unwrap().seconds, longest, "the chart was changed");
+        }
     }
 
     #[test]
