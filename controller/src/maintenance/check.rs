@@ -11,7 +11,7 @@ use crate::config::{self, Config};
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::lost;
-use crate::repository::reading::Reading;
+use crate::repository::reading::{self, Reading};
 use crate::repository::record::{self, Checked, Record};
 use crate::repository::tried::Turn;
 use crate::repository::{Chosen, damage};
@@ -215,6 +215,12 @@ fn reading(record: &Record, newest: &Newest, config: &Config) -> Option<Reading>
     let (piece, most) = piece(config);
     let reading = record.reading(pvc(newest)).or_else(|| Some(Reading::begin(archive(newest)?, piece)))?;
     Some(Reading { seconds: reading.seconds.min(most), ..reading })
+}
+
+/// The archive of a PVC (namespace, name) that a reading goes on with, which pruning would else take from under it again and again.
+pub(super) fn being_read(ctx: &Context, chosen: &Chosen, pvc: (&str, &str), record: &Record) -> Option<String> {
+    let interval = Cadence::of(&chosen.spec, &ctx.config.maintenance).data;
+    reading::being_read(record, pvc, interval, (ctx.clock)())
 }
 
 /// Seconds that a piece of a reading gets, and most that it may get: the rest of a run's time is for its slot and for what comes before the reading.
@@ -445,7 +451,7 @@ mod tests {
                 next = next.after(CheckResult::default(), piece, most);
             }
             assert_eq!(next.seconds, longest);
-            let written = record(DateTime::default(), &json!({crate::repository::reading::key(pvc(&one)): "an-archive 7 99999999"}));
+            let written = record(DateTime::default(), &json!({reading::key(pvc(&one)): "an-archive 7 99999999"}));
             assert_eq!(reading(&written, &one, &config).unwrap().seconds, longest, "the chart was changed");
         }
     }

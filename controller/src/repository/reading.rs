@@ -2,9 +2,12 @@
 //!
 //! Invariant: an archive counts as read only when borg has come to its end, and what a piece has not reported is read again.
 
+use super::record::Record;
 use super::tried::{self, Turn};
 use borgherd_api::crd::CheckResult;
 use borgherd_api::names;
+use chrono::{DateTime, TimeDelta, Utc};
+use std::time::Duration;
 
 /// What the keys of a record begin with.
 const PREFIX: &str = "reading.";
@@ -55,6 +58,13 @@ pub fn key((namespace, pvc): (&str, &str)) -> String {
     format!("{PREFIX}{}", names::hash(&[namespace, pvc], 10))
 }
 
+/// The archive of a PVC (namespace, name) that is being read, where a piece of it was tried within `interval`.
+pub fn being_read(record: &Record, pvc: (&str, &str), interval: Duration, now: DateTime<Utc>) -> Option<String> {
+    let tried = record.tried_at(Turn::Data(pvc))?;
+    let goes_on = TimeDelta::from_std(interval).is_ok_and(|interval| now - tried < interval);
+    record.reading(pvc).filter(|_| goes_on).map(|reading| reading.archive)
+}
+
 /// Those of a record's keys about readings that are of no PVC of these.
 pub fn stale<'a>(keys: impl Iterator<Item = &'a String>, pvcs: &[(&str, &str)]) -> Vec<&'a str> {
     let known: Vec<String> = pvcs.iter().flat_map(|pvc| [key(*pvc), Turn::Data(*pvc).key()]).collect();
@@ -64,7 +74,9 @@ pub fn stale<'a>(keys: impl Iterator<Item = &'a String>, pvcs: &[(&str, &str)]) 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
+    use serde_json::json;
 
     fn at(position: u64, seconds: u32) -> Reading {
         Reading { position, ..Reading::begin("shop_db_2026-11-21T10-00-00Z".into(), seconds) }
@@ -91,6 +103,24 @@ mod tests {
         assert_eq!(at(0, 600).after(CheckResult::default(), 600, 60), at(0, 600), "a run that ends before its piece");
         let long = at(0, u32::MAX).after(CheckResult::default(), 600, u32::MAX);
         assert_eq!(long.seconds, u32::MAX);
+    }
+
+    #[test]
+    fn an_archive_is_being_read_while_pieces_of_it_follow_each_other() {
+        let (db, now) = (("shop", "db"), "2026-11-21T10:00:00Z".parse().unwrap());
+        let (reading, tried) = (key(db), Turn::Data(db).key());
+        let month = Duration::from_hours(30 * 24);
+        for (data, pvc, interval, is_read) in [
+            (json!({&reading: "one 7 600", &tried: "2026-11-20T10:00:00Z"}), db, month, true),
+            (json!({&reading: "one 7 600", &tried: "2026-11-20T10:00:00Z"}), ("shop", "web"), month, false),
+            (json!({&reading: "one 7 600", &tried: "2026-10-20T10:00:00Z"}), db, month, false),
+            (json!({&reading: "one 7 600", &tried: "2026-11-20T10:00:00Z"}), db, Duration::ZERO, false),
+            (json!({&reading: "one 7 600"}), db, month, false),
+            (json!({&tried: "2026-11-20T10:00:00Z"}), db, month, false),
+        ] {
+            let record = Record::of(serde_json::from_value(json!({"data": data})).unwrap());
+            assert_eq!(being_read(&record, pvc, interval, now), is_read.then(|| "one".to_owned()), "{data} {interval:?}");
+        }
     }
 
     #[test]
