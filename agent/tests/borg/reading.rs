@@ -212,7 +212,8 @@ async fn a_piece_that_meets_its_runs_deadline_says_what_it_has_read() {
     world.deadline = chrono::Utc::now() + Duration::from_secs(15);
     let report = world.check(read(&world, 0)).await;
     succeeded(&report);
-    assert_eq!(report.check, Some(CheckResult { finished: false, position: 5 }));
+    let read_before = |check: &CheckResult| !check.finished && (5..sizes(&world).len() as u64).contains(&check.position);
+    assert!(report.check.as_ref().is_some_and(read_before), "{report:#?}");
     world.deadline = chrono::Utc::now() + Duration::from_secs(5);
     let report = world.check(CheckOptions { max_seconds: None, ..read(&world, 0) }).await;
     expect(&report, RunPhase::Failed, Some(Reason::DeadlineExceeded), &[]);
