@@ -387,7 +387,7 @@ mod tests {
     }
 
     /// The data of a record after news of it.
-    fn after(mut data: serde_json::Map<String, serde_json::Value>, news: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    fn after(mut data: serde_json::Map<String, serde_json::Value>, news: &serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
         data.extend(news.as_object().cloned().unwrap());
         data.retain(|_, value| !value.is_null());
         data
@@ -413,7 +413,7 @@ mod tests {
                 (Kind::Data, _) => Ok(Checked::Data(pvc(newest))),
                 (Kind::Archives, _) => Ok(Checked::Archives),
                 // a hundred pieces
-                (Kind::Repository, _) if known.checks() % 100 > 0 => Ok(Checked::Piece),
+                (Kind::Repository, _) if !known.checks().is_multiple_of(100) => Ok(Checked::Piece),
                 (Kind::Repository | Kind::All, _) => Ok(Checked::Repository),
             };
             let of = if kind == Kind::Data { pvc(newest).1 } else { "" };
@@ -426,7 +426,7 @@ mod tests {
                 Ok(what) => record::news(&known, what, &pvcs(&volumes), now),
                 Err(turn) => record::failure(&known, Some(turn), now + TimeDelta::hours(1), now),
             };
-            data = after(data, news);
+            data = after(data, &news);
         }
         let ended = |what: &str| turns.get(&format!("{what} ended")).copied().unwrap_or_default();
         let turns_of = |what: &str| turns.get(&format!("{what} not ended")).copied().unwrap_or_default();
