@@ -94,7 +94,7 @@ impl Execution<'_> {
     }
 
     /// Reads the content of an archive, but for its first `after` items, for so many seconds at most, beside the time it takes to find these. Borg
-    /// ends at the first chunk that is not what it should be.
+    /// ends at the first chunk that is not what it should be. Where the run's own time is over before the piece's, what was read counts, too.
     async fn read(&mut self, archive: &str, after: u64, seconds: Option<u32>) -> Result<RunPhase, Failure> {
         let rest = self.rest(archive, after).await?;
         let failed = |error: &dyn fmt::Display| outcome::failure(Reason::BorgFailed, &self.target, &format!("a file of patterns: {error}"));
@@ -106,7 +106,8 @@ impl Execution<'_> {
         self.stops.deadline = enough.map_or(of_the_run, |enough| enough.min(of_the_run));
         let done = self.run(&call, Work::Check).await;
         self.stops.deadline = of_the_run;
-        let is_enough = |failure: &Failure| failure.reason == Reason::DeadlineExceeded && (self.stops.now)() < of_the_run;
+        let is_a_piece = seconds.is_some() && ((self.stops.now)() < of_the_run || self.items > 0);
+        let is_enough = |failure: &Failure| failure.reason == Reason::DeadlineExceeded && is_a_piece;
         let position = match done {
             Ok((Outcome::Done, _)) => None,
             Ok((Outcome::Failed(failure), _)) | Err(failure) if is_enough(&failure) => Some(rest.position(self.items)),

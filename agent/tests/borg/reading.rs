@@ -205,6 +205,22 @@ async fn an_archive_is_read_to_its_end_in_pieces_and_damage_is_found_in_the_last
 }
 
 #[tokio::test]
+async fn a_piece_that_meets_its_runs_deadline_says_what_it_has_read() {
+    let mut world = World::new();
+    archived(&mut world).await;
+    stand_still(&mut world, 6);
+    world.deadline = chrono::Utc::now() + Duration::from_secs(15);
+    let report = world.check(read(&world, 0)).await;
+    succeeded(&report);
+    let read_before = |check: &CheckResult| !check.finished && (5..sizes(&world).len() as u64).contains(&check.position);
+    assert!(report.check.as_ref().is_some_and(read_before), "{report:#?}");
+    world.deadline = chrono::Utc::now() + Duration::from_secs(5);
+    let report = world.check(CheckOptions { max_seconds: None, ..read(&world, 0) }).await;
+    expect(&report, RunPhase::Failed, Some(Reason::DeadlineExceeded), &[]);
+    assert_eq!(report.check, None, "no piece was asked for");
+}
+
+#[tokio::test]
 async fn a_piece_that_comes_no_further_says_so_and_an_interrupted_one_nothing() {
     let mut world = World::new();
     archived(&mut world).await;

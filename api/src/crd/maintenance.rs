@@ -19,7 +19,7 @@ pub struct PruneOptions {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000))]
     pub incomplete: Vec<DateTime<Utc>>,
-    /// Names of archives that a Restore is made from.
+    /// Names of archives that a Restore is made from, and of one whose content is being read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 600)))]
     pub in_use: Vec<String>,

@@ -79,7 +79,7 @@ pub enum ArchiveWhy {
     Oldest(Tier),
     /// Its name or comment is not Borgherd's: it neither counts nor goes.
     NotOurs,
-    /// A Restore is made from it.
+    /// A Restore is made from it, or its content is being read.
     InUse,
     /// A later good one is missing.
     Unreplaced,
@@ -107,7 +107,7 @@ impl fmt::Display for ArchiveWhy {
             Self::Tier(tier) => f.write_str(tier.name()),
             Self::Oldest(tier) => write!(f, "{}, the oldest there is", tier.name()),
             Self::NotOurs => f.write_str("it is not Borgherd's"),
-            Self::InUse => f.write_str("it is restored from"),
+            Self::InUse => f.write_str("it is restored from, or its content is being read"),
             Self::Unreplaced => f.write_str("there is no later good one"),
             Self::Leftover => f.write_str("a run that died has left it"),
             Self::NoTier => f.write_str("no tier holds it"),

@@ -3,7 +3,7 @@
 //! What a run's end means is written into the record and the status before the run is deleted: a controller that is killed in between
 //! finds the run, or the status without it.
 
-use super::check::place_ticket;
+use super::check::{being_read, place_ticket};
 use super::decide::{Said, Seen, Stage};
 use super::observe::{Newest, is_maintenance};
 use super::{run_name, suspect, tell, ticket};
@@ -90,7 +90,7 @@ pub(super) async fn begin(ctx: &Context, newest: &Newest, stage: Stage, seen: &S
     }
     let operation = match (stage, &seen.said) {
         (Stage::Compact, _) => Operation::Compact(CompactOptions::default()),
-        (Stage::Prune, Said::Keep(keep)) => Operation::Prune(prune_options(ctx, pvc, &record, keep, seen.accepted).await?),
+        (Stage::Prune, Said::Keep(keep)) => Operation::Prune(prune_options(ctx, pvc, (&chosen, &record), keep, seen.accepted).await?),
         (Stage::Prune, Said::Nothing | Said::Invalid(_)) | (Stage::Check, _) => return Ok(None),
     };
     let Some(node) = node(ctx, newest) else { return Ok(None) };
@@ -159,7 +159,7 @@ pub(super) fn doubt(ctx: &Context, newest: &Newest, record: &Record, accepted: &
 pub(super) async fn prune_options(
     ctx: &Context,
     pvc: (&str, &str),
-    record: &Record,
+    (chosen, record): (&Chosen, &Record),
     keep: &str,
     accepted: &str,
 ) -> Result<PruneOptions, Error> {
@@ -167,7 +167,7 @@ pub(super) async fn prune_options(
         keep: keep.to_owned(),
         cluster_uid: ctx.cluster_uid.clone(),
         incomplete: record.not_good(pvc).into_iter().collect(),
-        in_use: in_use(ctx, pvc).await?,
+        in_use: in_use(ctx, pvc).await?.into_iter().chain(being_read(ctx, chosen, pvc, record)).collect(),
         accepted: accepted.chars().take(4096).collect(),
     })
 }

@@ -11,8 +11,9 @@ use crate::config::{self, Config};
 use crate::context::Context;
 use crate::error::{Doing, Error};
 use crate::lost;
-use crate::repository::reading::Reading;
+use crate::repository::reading::{self, Reading};
 use crate::repository::record::{self, Checked, Record};
+use crate::repository::tried::Turn;
 use crate::repository::{Chosen, damage};
 use crate::run;
 use borgherd_api::Reason;
@@ -158,18 +159,21 @@ fn due<'a>(record: &Record, volumes: &[&'a Newest], cadence: &Cadence, now: Date
     if cadence.all.as_deref().is_some_and(|word| record.verified() != Some(word)) {
         return Some((Kind::All, first));
     }
-    let of_the_place =
-        [(Kind::Repository, record.checked_at(), cadence.repository), (Kind::Archives, record.archives_checked_at(), cadence.archives)];
-    let of_the_place = of_the_place.into_iter().filter(|(_, last, interval)| is_due(*last, &first.location, *interval));
-    let of_the_place = of_the_place.map(|(kind, last, _)| (last, kind, first));
+    let tried = |turn: Turn<'_>, last: Option<DateTime<Utc>>| record.tried_at(turn).max(last);
+    let of_the_place = [
+        (Kind::Repository, Turn::Repository, record.checked_at(), cadence.repository),
+        (Kind::Archives, Turn::Archives, record.archives_checked_at(), cadence.archives),
+    ];
+    let of_the_place = of_the_place.into_iter().filter(|(.., last, interval)| is_due(*last, &first.location, *interval));
+    let of_the_place = of_the_place.map(|(kind, turn, last, _)| (tried(turn, last), kind, first));
     let reads = volumes.iter().filter_map(|newest| {
         let (namespace, name) = pvc(newest);
         let last = record.read_at((namespace, name));
         let is_so = newest.volume.cut.is_some() && is_due(last, &format!("{namespace}/{name}"), cadence.data);
-        is_so.then_some((last, Kind::Data, *newest))
+        is_so.then(|| (tried(Turn::Data((namespace, name)), last), Kind::Data, *newest))
     });
-    // what was not looked at for the longest time
-    of_the_place.chain(reads).min_by_key(|(last, ..)| *last).map(|(_, kind, newest)| (kind, newest))
+    // what was not tried for the longest time
+    of_the_place.chain(reads).min_by_key(|(tried, ..)| *tried).map(|(_, kind, newest)| (kind, newest))
 }
 
 /// The last time that was a place's turn: places are spread over the interval. None without an interval.
@@ -195,7 +199,7 @@ async fn begin(ctx: &Context, newest: &Newest, kind: Kind, chosen: &Chosen, cade
         Kind::Repository => CheckOptions { max_seconds: piece, ..CheckOptions::default() },
         Kind::Archives => CheckOptions { archives: true, ..CheckOptions::default() },
         Kind::Data => {
-            let Some(Reading { archive, position, seconds }) = reading(&record, newest, &ctx.config.maintenance) else { return Ok(false) };
+            let Some(Reading { archive, position, seconds }) = reading(&record, newest, &ctx.config) else { return Ok(false) };
             CheckOptions { read: Some(archive), after: position, max_seconds: Some(seconds), ..CheckOptions::default() }
         }
         Kind::All => CheckOptions { archives: true, verify_data: cadence.all.clone(), ..CheckOptions::default() },
@@ -207,8 +211,22 @@ async fn begin(ctx: &Context, newest: &Newest, kind: Kind, chosen: &Chosen, cade
 }
 
 /// What of a volume's archives is read next: the rest of the one that is being read, else the newest.
-fn reading(record: &Record, newest: &Newest, chart: &config::Maintenance) -> Option<Reading> {
-    record.reading(pvc(newest)).or_else(|| Some(Reading::begin(archive(newest)?, seconds(chart.check_piece))))
+fn reading(record: &Record, newest: &Newest, config: &Config) -> Option<Reading> {
+    let (piece, most) = piece(config);
+    let reading = record.reading(pvc(newest)).or_else(|| Some(Reading::begin(archive(newest)?, piece)))?;
+    Some(Reading { seconds: reading.seconds.min(most), ..reading })
+}
+
+/// The archive of a PVC (namespace, name) that a reading goes on with, which pruning would else take from under it again and again.
+pub(super) fn being_read(ctx: &Context, chosen: &Chosen, pvc: (&str, &str), record: &Record) -> Option<String> {
+    let interval = Cadence::of(&chosen.spec, &ctx.config.maintenance).data;
+    reading::being_read(record, pvc, interval, (ctx.clock)())
+}
+
+/// Seconds that a piece of a reading gets, and most that it may get: the rest of a run's time is for its slot and for what comes before the reading.
+fn piece(config: &Config) -> (u32, u32) {
+    let most = seconds(config.timeouts.run / 4 * 3);
+    (seconds(config.maintenance.check_piece).min(most), most)
 }
 
 fn seconds(duration: Duration) -> u32 {
@@ -234,9 +252,9 @@ async fn conclude(ctx: &Context, volumes: &[&Newest], run: &BorgRun, now: DateTi
 /// Where the reading of an archive goes on after a piece of it; `None`: it was none, or was the last.
 fn read_on(run: &BorgRun, check: CheckResult, config: &Config) -> Option<Reading> {
     let Operation::Check(CheckOptions { read: Some(archive), after, max_seconds, .. }) = &run.spec.operation else { return None };
-    let piece = seconds(config.maintenance.check_piece);
+    let (piece, most) = piece(config);
     let before = Reading { archive: archive.clone(), position: *after, seconds: max_seconds.unwrap_or(piece) };
-    (!check.finished).then(|| before.after(check, piece, seconds(config.timeouts.run)))
+    (!check.finished).then(|| before.after(check, piece, most))
 }
 
 /// What a check that has ended well has looked at.
@@ -252,6 +270,19 @@ fn looked_at<'a>(run: &'a BorgRun, finished: bool, reading: Option<&'a Reading>)
         (None, None, false) if finished => Checked::Repository,
         (None, None, false) => Checked::Piece,
     })
+}
+
+/// Whose turn a run is; that of all content is no one's.
+fn turn(run: &BorgRun) -> Option<Turn<'_>> {
+    let Operation::Check(CheckOptions { archives, verify_data, read, after: _, max_seconds: _ }) = &run.spec.operation else {
+        return None;
+    };
+    match (read, verify_data, archives) {
+        (Some(_), _, _) => Some(Turn::Data(of_whom(run))),
+        (None, Some(_), _) => None,
+        (None, None, true) => Some(Turn::Archives),
+        (None, None, false) => Some(Turn::Repository),
+    }
 }
 
 /// Namespace and name of the PVC that a run is about.
@@ -291,7 +322,7 @@ async fn failed(
     }
     let pause = again(reason, known.check_not_before().is_some(), &ctx.config);
     let again = now + TimeDelta::from_std(pause).unwrap_or_default();
-    record::check_failed(&records, &newest.location, again).await.doing("recording a check")?;
+    record::check_failed(&records, &newest.location, turn(run), again, now).await.doing("recording a check")?;
     ctx.metrics.maintained(Stage::Check.name(), "Failed", Some(reason));
     warn!(location = newest.location, %reason, message, run = run.name_any(), "a check did not end well");
     if reason == Reason::RepositoryCorrupted {
@@ -353,6 +384,76 @@ mod tests {
         assert!(days.len() > 15, "a share each day: {days:?}");
         let never = Cadence { data: Duration::ZERO, ..cadence };
         assert_eq!(due(&record(created, &json!({})), &volumes, &never, created + TimeDelta::days(99)).map(|due| due.0), None);
+    }
+
+    /// The data of a record after news of it.
+    fn after(mut data: serde_json::Map<String, serde_json::Value>, news: &serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+        data.extend(news.as_object().cloned().unwrap());
+        data.retain(|_, value| !value.is_null());
+        data
+    }
+
+    #[test]
+    fn what_never_ends_or_always_fails_keeps_nothing_else_from_its_turn() {
+        let days = |days: u64| Duration::from_hours(days * 24);
+        let cadence = Cadence { repository: days(7), archives: days(30), data: days(10), all: None };
+        let all = ["data", "endless", "failing", "more"].map(newest);
+        let volumes: Vec<&Newest> = all.iter().collect();
+        let created: DateTime<Utc> = "2026-11-01T00:00:00Z".parse().unwrap();
+        let (mut data, mut turns) = (serde_json::Map::new(), HashMap::<String, u32>::new());
+        for hour in 0..60 * 24 {
+            let now = created + TimeDelta::hours(hour);
+            let known = record(created, &json!(data));
+            let Some((kind, newest)) = due(&known, &volumes, &cadence, now) else { continue };
+            assert_ne!(kind, Kind::All, "nobody has asked for it");
+            let reading = Reading::begin("an-archive".into(), 600);
+            let ended = match (kind, pvc(newest).1) {
+                (Kind::Data, "endless") => Ok(Checked::DataPiece(pvc(newest), &reading)),
+                (Kind::Data, "failing") => Err(Turn::Data(pvc(newest))),
+                (Kind::Data, _) => Ok(Checked::Data(pvc(newest))),
+                (Kind::Archives, _) => Ok(Checked::Archives),
+                // a hundred pieces
+                (Kind::Repository, _) if !known.checks().is_multiple_of(100) => Ok(Checked::Piece),
+                (Kind::Repository | Kind::All, _) => Ok(Checked::Repository),
+            };
+            let of = if kind == Kind::Data { pvc(newest).1 } else { "" };
+            let what = match ended {
+                Ok(Checked::Piece | Checked::DataPiece(..)) | Err(_) => "not ended",
+                Ok(_) => "ended",
+            };
+            *turns.entry(format!("{kind:?} {of} {what}")).or_default() += 1;
+            let news = match ended {
+                Ok(what) => record::news(&known, what, &pvcs(&volumes), now),
+                Err(turn) => record::failure(&known, Some(turn), now + TimeDelta::hours(1), now),
+            };
+            data = after(data, &news);
+        }
+        let ended = |what: &str| turns.get(&format!("{what} ended")).copied().unwrap_or_default();
+        let turns_of = |what: &str| turns.get(&format!("{what} not ended")).copied().unwrap_or_default();
+        assert!(ended("Data data") == 6 && ended("Data more") == 6 && ended("Archives ") == 2 && ended("Repository ") >= 2, "{turns:?}");
+        assert!(
+            [turns_of("Data endless"), turns_of("Data failing"), turns_of("Repository ")].iter().all(|turns| *turns > 100),
+            "{turns:?}"
+        );
+    }
+
+    #[test]
+    fn a_piece_ends_clearly_before_its_run() {
+        let hour = Duration::from_hours(1);
+        for (run, chart, first, longest) in [(hour, hour / 6, 600, 2700), (hour, hour, 2700, 2700), (hour * 24, hour / 6, 600, 64800)] {
+            let mut config = Config::parse_from(["borgherd-controller", "--holder-image", "x"]);
+            (config.timeouts.run, config.maintenance.check_piece) = (run, chart);
+            let one = newest("data");
+            let mut next = reading(&Record::default(), &one, &config).unwrap();
+            assert_eq!(next.seconds, first);
+            for _ in 0..9 {
+                let (piece, most) = piece(&config);
+                next = next.after(CheckResult::default(), piece, most);
+            }
+            assert_eq!(next.seconds, longest);
+            let written = record(DateTime::default(), &json!({reading::key(pvc(&one)): "an-archive 7 99999999"}));
+            assert_eq!(reading(&written, &one, &config).unwrap().seconds, longest, "the chart was changed");
+        }
     }
 
     #[test]

@@ -211,6 +211,8 @@ mod tests {
         assert_eq!(decided(Outcome::Succeeded, None, &finished, NOW), Step::Conclude(Stage::Prune));
         let lost = Seen { lost: Some((Reason::Interrupted, "gone".into())), ..with(&running) };
         assert_eq!(decided(Outcome::Succeeded, None, &lost, NOW), Step::Fail(Stage::Prune, Reason::Interrupted, "gone".into()));
+        let told_late = decided(Outcome::Succeeded, None, &with(&ended), "2026-11-21T12:00:00Z");
+        assert_eq!(told_late, Step::Conclude(Stage::Prune), "what an agent has said counts, however late");
         let late = decided(Outcome::Succeeded, None, &with(&running), "2026-11-21T11:02:00Z");
         assert!(matches!(late, Step::Fail(_, Reason::DeadlineExceeded, _)));
     }

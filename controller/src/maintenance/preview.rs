@@ -70,7 +70,7 @@ pub async fn ask(ctx: &Context, pvc: (&str, &str), keep: Option<&str>) -> Result
         (None, None) => held(None, nothing_follows(ctx, pvc)),
         (None, Some(_)) => Judged::default(),
     };
-    let options = prune_options(ctx, pvc, &record, &keep, &accepted).await?;
+    let options = prune_options(ctx, pvc, (&chosen, &record), &keep, &accepted).await?;
     let zone = ctx.world().policy(namespace, name).map_or("UTC", |policy| policy.time_zone.name());
     Ok(Ok(Asked::Ask(Box::new(Question { chosen, options, zone, held: against }))))
 }

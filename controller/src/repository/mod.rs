@@ -8,6 +8,7 @@ pub mod declared;
 pub mod reading;
 pub mod record;
 pub mod status;
+pub mod tried;
 
 use borgherd_api::Reason;
 use borgherd_api::crd::{Repository, RepositorySpec};

@@ -2,8 +2,12 @@
 //!
 //! Invariant: an archive counts as read only when borg has come to its end, and what a piece has not reported is read again.
 
+use super::record::Record;
+use super::tried::{self, Turn};
 use borgherd_api::crd::CheckResult;
 use borgherd_api::names;
+use chrono::{DateTime, TimeDelta, Utc};
+use std::time::Duration;
 
 /// What the keys of a record begin with.
 const PREFIX: &str = "reading.";
@@ -54,15 +58,25 @@ pub fn key((namespace, pvc): (&str, &str)) -> String {
     format!("{PREFIX}{}", names::hash(&[namespace, pvc], 10))
 }
 
-/// Those of a record's keys that are of no PVC of these.
+/// The archive of a PVC (namespace, name) that is being read, where a piece of it was tried within `interval`.
+pub fn being_read(record: &Record, pvc: (&str, &str), interval: Duration, now: DateTime<Utc>) -> Option<String> {
+    let tried = record.tried_at(Turn::Data(pvc))?;
+    let goes_on = TimeDelta::from_std(interval).is_ok_and(|interval| now - tried < interval);
+    record.reading(pvc).filter(|_| goes_on).map(|reading| reading.archive)
+}
+
+/// Those of a record's keys about readings that are of no PVC of these.
 pub fn stale<'a>(keys: impl Iterator<Item = &'a String>, pvcs: &[(&str, &str)]) -> Vec<&'a str> {
-    let known: Vec<String> = pvcs.iter().map(|pvc| key(*pvc)).collect();
-    keys.filter(|one| one.starts_with(PREFIX) && !known.contains(one)).map(String::as_str).collect()
+    let known: Vec<String> = pvcs.iter().flat_map(|pvc| [key(*pvc), Turn::Data(*pvc).key()]).collect();
+    let is_of_a_pvc = |one: &str| [PREFIX, tried::PREFIX].iter().any(|prefix| one.starts_with(prefix));
+    keys.filter(|one| is_of_a_pvc(one) && !known.contains(one)).map(String::as_str).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
+    use serde_json::json;
 
     fn at(position: u64, seconds: u32) -> Reading {
         Reading { position, ..Reading::begin("shop_db_2026-11-21T10-00-00Z".into(), seconds) }
@@ -92,6 +106,24 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_is_being_read_while_pieces_of_it_follow_each_other() {
+        let (db, now) = (("shop", "db"), "2026-11-21T10:00:00Z".parse().unwrap());
+        let (reading, tried) = (key(db), Turn::Data(db).key());
+        let month = Duration::from_hours(30 * 24);
+        for (data, pvc, interval, is_read) in [
+            (json!({&reading: "one 7 600", &tried: "2026-11-20T10:00:00Z"}), db, month, true),
+            (json!({&reading: "one 7 600", &tried: "2026-11-20T10:00:00Z"}), ("shop", "web"), month, false),
+            (json!({&reading: "one 7 600", &tried: "2026-10-20T10:00:00Z"}), db, month, false),
+            (json!({&reading: "one 7 600", &tried: "2026-11-20T10:00:00Z"}), db, Duration::ZERO, false),
+            (json!({&reading: "one 7 600"}), db, month, false),
+            (json!({&tried: "2026-11-20T10:00:00Z"}), db, month, false),
+        ] {
+            let record = Record::of(serde_json::from_value(json!({"data": data})).unwrap());
+            assert_eq!(being_read(&record, pvc, interval, now), is_read.then(|| "one".to_owned()), "{data} {interval:?}");
+        }
+    }
+
+    #[test]
     fn what_is_written_is_read() {
         let reading = at(12, 600);
         assert_eq!(Reading::parse(&reading.text()), Some(reading));
@@ -103,8 +135,10 @@ mod tests {
     #[test]
     fn keys_of_volumes_that_are_gone_are_stale() {
         let (db, web) = (("shop", "db"), ("shop", "web"));
-        let keys = [key(db), key(web), "read.0123456789".to_owned(), "location".to_owned()];
-        assert_eq!(stale(keys.iter(), &[db]), [key(web)]);
+        let tried = |pvc| Turn::Data(pvc).key();
+        let of_the_place = [Turn::Repository.key(), Turn::Archives.key(), "read.0123456789".to_owned(), "location".to_owned()];
+        let keys = [key(db), tried(db), key(web), tried(web)].into_iter().chain(of_the_place).collect::<Vec<_>>();
+        assert_eq!(stale(keys.iter(), &[db]), [key(web), tried(web)]);
         assert_eq!(stale(keys.iter(), &[db, web]), [""; 0]);
     }
 }

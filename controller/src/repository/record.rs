@@ -8,6 +8,7 @@
 //! between, it does not count. That may stand there before the first archive, when the map is no record yet.
 
 use super::reading::{self, Reading};
+use super::tried::Turn;
 use borgherd_api::crd::{Progress, PruneResult};
 use borgherd_api::names::{self, CONTROLLER};
 use borgherd_api::time;
@@ -111,6 +112,11 @@ impl Record {
     /// When the content of the newest archive of a PVC (namespace, name) was last read.
     pub fn read_at(&self, pvc: (&str, &str)) -> Option<DateTime<Utc>> {
         self.time(&read_key(pvc))
+    }
+
+    /// When a check was last tried, however it went.
+    pub fn tried_at(&self, turn: Turn<'_>) -> Option<DateTime<Utc>> {
+        self.time(&turn.key())
     }
 
     /// How far the archive of a PVC (namespace, name) has been read that is being read in pieces.
@@ -297,6 +303,18 @@ pub enum Checked<'a> {
     All(&'a str),
 }
 
+impl<'a> Checked<'a> {
+    /// Whose turn it was.
+    fn turn(self) -> Option<Turn<'a>> {
+        match self {
+            Self::Piece | Self::Repository => Some(Turn::Repository),
+            Self::Archives => Some(Turn::Archives),
+            Self::Data(pvc) | Self::DataPiece(pvc, _) | Self::DataGone(pvc) => Some(Turn::Data(pvc)),
+            Self::All(_) => None,
+        }
+    }
+}
+
 /// Writes that a check has ended well. `pvcs` are those (namespace, name) that have archives there: what is known of readings of others goes.
 pub async fn checked(
     records: &Api<ConfigMap>,
@@ -306,10 +324,18 @@ pub async fn checked(
     now: DateTime<Utc>,
 ) -> Result<(), kube::Error> {
     let Some(record) = read(records, location).await? else { return Ok(()) };
+    change(records, location, &record, news(&record, what, pvcs, now)).await
+}
+
+/// What a check that has ended well changes in the record's data.
+pub fn news(record: &Record, what: Checked<'_>, pvcs: &[(&str, &str)], now: DateTime<Utc>) -> Value {
     let mut data = json!({CHECKS: (record.checks() + 1).to_string(), CHECK_NOT_BEFORE: null});
     let at = json!(now.to_rfc3339());
     for key in reading::stale(record.data.keys(), pvcs) {
         data[key] = Value::Null;
+    }
+    if let Some(turn) = what.turn() {
+        data[turn.key()] = at.clone();
     }
     match what {
         Checked::Piece => {}
@@ -326,14 +352,28 @@ pub async fn checked(
             data[VERIFIED] = json!(word);
         }
     }
-    change(records, location, &record, data).await
+    data
 }
 
 /// Writes that a check did not go, and when the next one may.
-pub async fn check_failed(records: &Api<ConfigMap>, location: &str, again: DateTime<Utc>) -> Result<(), kube::Error> {
+pub async fn check_failed(
+    records: &Api<ConfigMap>,
+    location: &str,
+    turn: Option<Turn<'_>>,
+    again: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<(), kube::Error> {
     let Some(record) = read(records, location).await? else { return Ok(()) };
-    let data = json!({CHECKS: (record.checks() + 1).to_string(), CHECK_NOT_BEFORE: again.to_rfc3339()});
-    change(records, location, &record, data).await
+    change(records, location, &record, failure(&record, turn, again, now)).await
+}
+
+/// What a check that did not go changes in the record's data.
+pub fn failure(record: &Record, turn: Option<Turn<'_>>, again: DateTime<Utc>, now: DateTime<Utc>) -> Value {
+    let mut data = json!({CHECKS: (record.checks() + 1).to_string(), CHECK_NOT_BEFORE: again.to_rfc3339()});
+    if let Some(turn) = turn {
+        data[turn.key()] = json!(now.to_rfc3339());
+    }
+    data
 }
 
 /// Writes that damage was found at a place of a Repository; false: that was known.
