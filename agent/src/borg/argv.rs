@@ -81,6 +81,22 @@ pub(super) fn init(repository: &RunRepository) -> Vec<String> {
     argv
 }
 
+/// `borg check` of the archives, of which there are none: it tells whether there is anything.
+pub(super) fn find_objects(repository: &RunRepository) -> Vec<String> {
+    let mut argv = common("check");
+    argv.push("--archives-only".to_owned());
+    argv.push(literal(&repository.location));
+    argv
+}
+
+/// `borg delete` of a whole repository, without a question.
+pub(super) fn remove_repository(repository: &RunRepository) -> Vec<String> {
+    let mut argv = common("delete");
+    argv.push("--force".to_owned());
+    argv.push(literal(&repository.location));
+    argv
+}
+
 /// `borg extract` into the working directory.
 pub(super) fn extract(repository: &RunRepository, archive: &str) -> Vec<String> {
     let mut argv = common("extract");
@@ -107,6 +123,15 @@ pub(super) fn list(repository: &RunRepository, prefix: &str, options: &ListOptio
     if let Some(last) = options.last {
         argv.push(format!("--last={last}"));
     }
+    argv.push(literal(&repository.location));
+    argv
+}
+
+/// `borg list` of the archive of this name.
+pub(super) fn list_one(repository: &RunRepository, archive: &str) -> Vec<String> {
+    let mut argv = common("list");
+    argv.push("--json".to_owned());
+    argv.push(format!("--glob-archives={}", literal(archive)));
     argv.push(literal(&repository.location));
     argv
 }
@@ -224,6 +249,8 @@ mod tests {
             plain,
             create(&limited, &options, files),
             init(&repository),
+            find_objects(&repository),
+            remove_repository(&repository),
             extract(&repository, name),
             extract_top(&repository, name),
             list(&repository, "shop_db_", &ListOptions { last: Some(5), judge: None }),

@@ -79,23 +79,29 @@ impl Execution<'_> {
     /// Looks for damage; mends nothing.
     pub(super) async fn check(&mut self, options: &CheckOptions) -> Result<RunPhase, Failure> {
         self.expects_an_id()?;
-        self.meet().await?;
         if let Some(archive) = &options.read {
-            return self.read(archive, options.after, options.max_seconds).await;
+            let id = self.meet_archive(archive).await?;
+            let is_the_same = id.is_some() && id == options.archive_id;
+            if options.after > 0 && !is_the_same {
+                tracing::info!(archive, ?id, before = ?options.archive_id, "another archive has this name now; its reading begins anew");
+            }
+            let after = if is_the_same { options.after } else { 0 };
+            return self.read((archive, id), after, options.max_seconds).await;
         }
+        self.meet().await?;
         let call = self.call(Access::Repository, argv::check(&self.job.spec.repository, options));
         let (outcome, _) = self.run(&call, Work::Check).await?;
         if outcome != Outcome::Done {
             return Err(self.failure(outcome));
         }
         let came_to_the_end = || self.report.log.iter().any(|line| line.contains(CHECKED));
-        self.report.check = Some(CheckResult { finished: options.archives || came_to_the_end(), position: 0 });
+        self.report.check = Some(CheckResult { finished: options.archives || came_to_the_end(), ..CheckResult::default() });
         Ok(RunPhase::Succeeded)
     }
 
     /// Reads the content of an archive, but for its first `after` items, for so many seconds at most, beside the time it takes to find these. Borg
     /// ends at the first chunk that is not what it should be. Where the run's own time is over before the piece's, what was read counts, too.
-    async fn read(&mut self, archive: &str, after: u64, seconds: Option<u32>) -> Result<RunPhase, Failure> {
+    async fn read(&mut self, (archive, id): (&str, Option<String>), after: u64, seconds: Option<u32>) -> Result<RunPhase, Failure> {
         let rest = self.rest(archive, after).await?;
         let failed = |error: &dyn fmt::Display| outcome::failure(Reason::BorgFailed, &self.target, &format!("a file of patterns: {error}"));
         let before = rest.write(&self.job.places).map_err(|error| failed(&error))?;
@@ -114,7 +120,7 @@ impl Execution<'_> {
             Ok((other, _)) => return Err(self.failure(other)),
             Err(failure) => return Err(failure),
         };
-        self.report.check = Some(CheckResult { finished: position.is_none(), position: position.unwrap_or_default() });
+        self.report.check = Some(CheckResult { finished: position.is_none(), position: position.unwrap_or_default(), archive_id: id });
         Ok(RunPhase::Succeeded)
     }
 
@@ -145,6 +151,15 @@ impl Execution<'_> {
         let newest = argv::list(&self.job.spec.repository, &prefix, &ListOptions { last: Some(1), judge: None });
         let answer: Archives = self.ask(&self.call(Access::Repository, newest)).await?;
         self.admit(&answer.repository.id)
+    }
+
+    /// As [`Self::meet`]; Borg's id of the archive of this name, if there is one. A name alone is not the same archive for long: a person may
+    /// have made another one of it in its place, whose first items are others.
+    async fn meet_archive(&mut self, archive: &str) -> Result<Option<String>, Failure> {
+        let call = self.call(Access::Repository, argv::list_one(&self.job.spec.repository, archive));
+        let answer: Archives = self.ask(&call).await?;
+        self.admit(&answer.repository.id)?;
+        Ok(answer.archives.into_iter().find(|found| found.name == archive).map(|found| found.id))
     }
 
     /// Everything whose name begins as the subject's archives do.

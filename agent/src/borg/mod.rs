@@ -17,6 +17,7 @@ mod launch;
 mod line;
 mod lock;
 mod maintenance;
+mod making;
 mod message;
 mod outcome;
 mod reading;

@@ -86,6 +86,65 @@ async fn a_deadline() {
     succeeded(&world.archive().await);
 }
 
+/// Begins to make the repository, and is killed before there is a manifest.
+async fn killed_while_it_makes_the_repository(world: &mut World) {
+    let (real, stands) = (world.borg.clone(), world.path("stands"));
+    world.change_borg(&format!(
+        "import time, borg.archiver
+def stand(manifest):
+    open('{}', 'w').close()
+    time.sleep(600)
+borg.archiver.Manifest.write = stand",
+        stands.display()
+    ));
+    let begun = world.begin();
+    let stop = async {
+        while !stands.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        kill(Pid::from_raw(begun.pid()), Signal::SIGKILL).unwrap();
+    };
+    let (report, ()) = tokio::join!(begun.finish(world, world.archive_operation()), stop);
+    expect(&report, RunPhase::Failed, Some(Reason::BorgKilled), &[]);
+    world.borg = real;
+    assert!(world.repository_folder().join("config").exists());
+}
+
+#[tokio::test]
+async fn a_repository_whose_making_was_killed_is_made_anew() {
+    for mut world in [World::new(), World::ssh()] {
+        killed_while_it_makes_the_repository(&mut world).await;
+        succeeded(&world.archive().await);
+        assert_eq!(world.archives(), [world.archive_name()]);
+    }
+}
+
+#[tokio::test]
+async fn only_the_own_beginning_of_a_repository_is_removed_and_nothing_that_holds_anything() {
+    let mut world = World::new();
+    killed_while_it_makes_the_repository(&mut world).await;
+    // meanwhile somebody has made one there, and uses it
+    let folder = world.repository_folder();
+    fs::remove_dir_all(&folder).unwrap();
+    let location = folder.display().to_string();
+    let archive = format!("{location}::theirs");
+    for command in [&["init", "--encryption=repokey-blake2", &location][..], &["create", &archive, "."]] {
+        let output = world.tool_command(command).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    succeeded(&world.archive().await);
+    assert_eq!(world.archives(), [world.archive_name(), "theirs".to_owned()]);
+
+    // a beginning of another node's, which may still be at it
+    let mut world = World::ssh();
+    killed_while_it_makes_the_repository(&mut world).await;
+    let config = fs::read(world.repository_folder().join("config")).unwrap();
+    world.node = "node-b";
+    let report = world.archive().await;
+    expect(&report, RunPhase::Failed, Some(Reason::RepositoryCorrupted), &[]);
+    assert_eq!(fs::read(world.repository_folder().join("config")).unwrap(), config);
+}
+
 #[tokio::test]
 async fn a_borg_that_ignores_every_request_is_killed() {
     let mut world = slow(World::ssh());

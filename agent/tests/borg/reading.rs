@@ -6,7 +6,6 @@ use borgherd_api::crd::{CheckOptions, CheckResult, Encryption, RunPhase};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -94,8 +93,17 @@ fn flip(world: &World, n: usize) {
     panic!("file {n} is in no segment");
 }
 
+/// Borg's id of the archive.
+fn id(world: &World) -> String {
+    let mut list = world.tool_command(&["list", "--format={id}", &world.repository_folder().display().to_string()]);
+    let output = list.env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn read(world: &World, after: u64) -> CheckOptions {
-    CheckOptions { read: Some(world.archive_name()), after, max_seconds: Some(600), ..CheckOptions::default() }
+    let (read, archive_id) = (Some(world.archive_name()), Some(id(world)));
+    CheckOptions { read, after, archive_id, max_seconds: Some(600), ..CheckOptions::default() }
 }
 
 fn patterns(world: &World) -> bool {
@@ -115,11 +123,11 @@ async fn what_was_read_is_passed_over_and_what_cannot_be_named_is_read_again() {
     }
     let report = world.check(read(&world, all)).await;
     succeeded(&report);
-    assert_eq!(report.check, Some(CheckResult { finished: true, position: 0 }));
+    assert_eq!(report.check, Some(CheckResult { finished: true, position: 0, archive_id: Some(id(&world)) }));
     assert!(report.log.iter().all(|line| !line.contains("no-utf-8")), "names of files: {report:#?}");
     let next = index(&world, named[0]);
     let report = world.check(read(&world, next)).await;
-    assert_eq!((report.phase, report.reason, report.check), (CORRUPTED.0, CORRUPTED.1, None), "the next is damaged: {report:#?}");
+    assert_eq!((report.phase, report.reason, &report.check), (CORRUPTED.0, CORRUPTED.1, &None), "the next is damaged: {report:#?}");
     for n in named {
         flip(&world, n);
     }
@@ -132,36 +140,49 @@ async fn what_was_read_is_passed_over_and_what_cannot_be_named_is_read_again() {
     }
 }
 
-/// Begins to read; after so many items borg stands still, as if the one that it has just begun with were very large.
+#[tokio::test]
+async fn another_archive_of_the_name_is_read_from_its_beginning() {
+    let mut world = World::new();
+    archived(&mut world).await;
+    // read to the end
+    let before = read(&world, sizes(&world).len() as u64);
+    let (named, _) = NAMES.iter().enumerate().find(|(_, (_, can_be_named))| *can_be_named).unwrap();
+    flip(&world, named);
+    succeeded(&world.check(before.clone()).await);
+    flip(&world, named);
+    let archive = format!("{}::{}", world.repository_folder().display(), world.archive_name());
+    let mut recreate = world.tool_command(&["recreate", "--exclude=*filler-1*", &archive]);
+    let output = recreate.env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_ne!(before.archive_id, Some(id(&world)));
+    let report = world.check(before.clone()).await;
+    succeeded(&report);
+    assert_eq!(report.check, Some(CheckResult { finished: true, position: 0, archive_id: Some(id(&world)) }));
+    flip(&world, named);
+    for unknown in [before.archive_id.clone(), None] {
+        let report = world.check(CheckOptions { archive_id: unknown, ..before.clone() }).await;
+        assert_eq!((report.phase, report.reason), CORRUPTED, "{report:#?}");
+    }
+    succeeded(&world.check(read(&world, before.after)).await);
+}
+
+/// Begins to read; after so many items borg stands still, as if the next one were very large.
 fn stand_still(world: &mut World, items: u64) {
-    let (real, python) = (world.borg.display().to_string(), world.borg.with_file_name("python").display().to_string());
-    let script = format!(
-        "#!{python}
-import os, signal, subprocess, sys
-if 'extract' not in sys.argv:
-    os.execv('{real}', ['{real}', *sys.argv[1:]])
-borg = subprocess.Popen(['{real}', *sys.argv[1:]], stderr=subprocess.PIPE, close_fds=False)
-def end(*_):
-    borg.send_signal(signal.SIGTERM)
-    borg.send_signal(signal.SIGCONT)
-signal.signal(signal.SIGTERM, end)
+    let stands = world.path("stands");
+    world.change_borg(&format!(
+        "import logging, time
 items = 0
-for line in borg.stderr:
-    sys.stderr.buffer.write(line)
-    sys.stderr.buffer.flush()
-    items += b'borg.output.list' in line
-    if items == {items} and b'borg.output.list' in line:
-        borg.send_signal(signal.SIGSTOP)
+def stand(record):
+    global items
+    items += 1
+    if items > {items}:
         open('{}', 'w').close()
-code = borg.wait()
-sys.exit(code if code >= 0 else 128 - code)
+        time.sleep(600)
+    return True
+logging.getLogger('borg.output.list').addFilter(stand)
 ",
-        world.path("stands").display()
-    );
-    let program = world.path("standing-borg");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    world.borg = program;
+        stands.display()
+    ));
 }
 
 /// Reads to the end, or to what is damaged, in pieces of a few seconds. Where each ended, and how the last one did.
@@ -172,7 +193,7 @@ async fn in_pieces(world: &World) -> (Vec<u64>, (RunPhase, Option<Reason>)) {
         let last = (report.phase, report.reason);
         assert!(!patterns(world), "a file is left");
         match report.check {
-            Some(CheckResult { finished: false, position }) if last == (RunPhase::Succeeded, None) => {
+            Some(CheckResult { finished: false, position, archive_id: Some(_) }) if last == (RunPhase::Succeeded, None) => {
                 assert!(position >= after, "{report:#?}");
                 after = position;
                 ends.push(position);
@@ -240,5 +261,5 @@ async fn a_piece_that_comes_no_further_says_so_and_an_interrupted_one_nothing() 
     let here = index(&world, 1);
     let report = world.check(CheckOptions { max_seconds: Some(0), ..read(&world, here) }).await;
     succeeded(&report);
-    assert_eq!(report.check, Some(CheckResult { finished: false, position: here }));
+    assert_eq!(report.check, Some(CheckResult { finished: false, position: here, archive_id: Some(id(&world)) }));
 }

@@ -15,6 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
@@ -258,6 +259,16 @@ impl World {
     pub(crate) fn know_the_repository(&mut self) {
         self.repository.may_init = false;
         self.repository.expected_id = Some(self.repository_id());
+    }
+
+    /// Borg from now on, with lines of Python before it begins.
+    pub(crate) fn change_borg(&mut self, python: &str) {
+        let interpreter = self.borg.with_file_name("python");
+        let program = self.path("changed-borg");
+        let script = format!("#!{}\nimport sys\n{python}\nfrom borg.archiver import main\nsys.exit(main())\n", interpreter.display());
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        self.borg = program;
     }
 
     /// A run that can be watched and interrupted.

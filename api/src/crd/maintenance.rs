@@ -94,13 +94,17 @@ pub struct CheckOptions {
     /// With `read`: so many items of the archive, from its first on, were read before and are passed over.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub after: u64,
+    /// With `after`: Borg's id of the archive that it is true of; another one of that name is read from its first item on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub archive_id: Option<String>,
     /// Of segments and of one archive's content: after so many seconds it ends, and the next one goes on there. Absent: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_seconds: Option<u32>,
 }
 
 /// What a check found that found no damage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckResult {
     /// It came to the end; else the next one goes on.
@@ -109,6 +113,10 @@ pub struct CheckResult {
     /// Of an archive's content that was not read to its end: so many of its items, from the first on, are read, those before included.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub position: u64,
+    /// Borg's id of the archive that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub archive_id: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

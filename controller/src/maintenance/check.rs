@@ -199,8 +199,8 @@ async fn begin(ctx: &Context, newest: &Newest, kind: Kind, chosen: &Chosen, cade
         Kind::Repository => CheckOptions { max_seconds: piece, ..CheckOptions::default() },
         Kind::Archives => CheckOptions { archives: true, ..CheckOptions::default() },
         Kind::Data => {
-            let Some(Reading { archive, position, seconds }) = reading(&record, newest, &ctx.config) else { return Ok(false) };
-            CheckOptions { read: Some(archive), after: position, max_seconds: Some(seconds), ..CheckOptions::default() }
+            let Some(Reading { archive, id, position, seconds }) = reading(&record, newest, &ctx.config) else { return Ok(false) };
+            CheckOptions { read: Some(archive), after: position, archive_id: id, max_seconds: Some(seconds), ..CheckOptions::default() }
         }
         Kind::All => CheckOptions { archives: true, verify_data: cadence.all.clone(), ..CheckOptions::default() },
     };
@@ -241,25 +241,29 @@ async fn conclude(ctx: &Context, volumes: &[&Newest], run: &BorgRun, now: DateTi
         return failed(ctx, volumes, run, (reason, status.message.unwrap_or_default()), now).await;
     }
     let check = status.check.unwrap_or_default();
+    let finished = check.finished;
     let after = read_on(run, check, &ctx.config);
-    let Some(what) = looked_at(run, check.finished, after.as_ref()) else { return Ok(()) };
+    let Some(what) = looked_at(run, finished, after.as_ref()) else { return Ok(()) };
     record::checked(&apply::records(ctx), &newest.location, what, &pvcs(volumes), now).await.doing("recording a check")?;
     ctx.metrics.maintained(Stage::Check.name(), "Succeeded", None);
-    info!(location = newest.location, ?what, finished = check.finished, run = run.name_any(), "checked a repository");
+    info!(location = newest.location, ?what, finished, run = run.name_any(), "checked a repository");
     Ok(())
 }
 
 /// Where the reading of an archive goes on after a piece of it; `None`: it was none, or was the last.
 fn read_on(run: &BorgRun, check: CheckResult, config: &Config) -> Option<Reading> {
-    let Operation::Check(CheckOptions { read: Some(archive), after, max_seconds, .. }) = &run.spec.operation else { return None };
+    let Operation::Check(CheckOptions { read: Some(archive), after, archive_id, max_seconds, .. }) = &run.spec.operation else {
+        return None;
+    };
     let (piece, most) = piece(config);
-    let before = Reading { archive: archive.clone(), position: *after, seconds: max_seconds.unwrap_or(piece) };
+    let before = Reading { archive: archive.clone(), id: archive_id.clone(), position: *after, seconds: max_seconds.unwrap_or(piece) };
     (!check.finished).then(|| before.after(check, piece, most))
 }
 
 /// What a check that has ended well has looked at.
 fn looked_at<'a>(run: &'a BorgRun, finished: bool, reading: Option<&'a Reading>) -> Option<Checked<'a>> {
-    let Operation::Check(CheckOptions { archives, verify_data, read, after: _, max_seconds: _ }) = &run.spec.operation else {
+    let Operation::Check(CheckOptions { archives, verify_data, read, after: _, archive_id: _, max_seconds: _ }) = &run.spec.operation
+    else {
         return None;
     };
     let subject = of_whom(run);
@@ -274,7 +278,8 @@ fn looked_at<'a>(run: &'a BorgRun, finished: bool, reading: Option<&'a Reading>)
 
 /// Whose turn a run is; that of all content is no one's.
 fn turn(run: &BorgRun) -> Option<Turn<'_>> {
-    let Operation::Check(CheckOptions { archives, verify_data, read, after: _, max_seconds: _ }) = &run.spec.operation else {
+    let Operation::Check(CheckOptions { archives, verify_data, read, after: _, archive_id: _, max_seconds: _ }) = &run.spec.operation
+    else {
         return None;
     };
     match (read, verify_data, archives) {

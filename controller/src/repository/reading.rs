@@ -17,6 +17,8 @@ const PREFIX: &str = "reading.";
 pub struct Reading {
     /// Its name.
     pub archive: String,
+    /// Borg's id of it; `None`: nobody has said it, so nothing is known to be read.
+    pub id: Option<String>,
     /// So many of its items, from the first on, are read.
     pub position: u64,
     /// Seconds that the next piece gets.
@@ -26,30 +28,36 @@ pub struct Reading {
 impl Reading {
     /// Of the archive, nothing; a piece gets so many seconds.
     pub const fn begin(archive: String, seconds: u32) -> Self {
-        Self { archive, position: 0, seconds }
+        Self { archive, id: None, position: 0, seconds }
     }
 
     /// As [`Self::text`] wrote it; `None`: it is nothing of the kind.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
-        let reading =
-            Self { archive: words.next()?.to_owned(), position: words.next()?.parse().ok()?, seconds: words.next()?.parse().ok()? };
-        (words.next().is_none() && !reading.archive.is_empty()).then_some(reading)
+        let archive = words.next()?.to_owned();
+        let (position, seconds) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let reading = Self { archive, id: words.next().map(str::to_owned), position, seconds };
+        let is_whole = words.next().is_none() && !reading.archive.is_empty() && reading.id.as_deref() != Some("");
+        is_whole.then_some(reading)
     }
 
     /// For a record.
     pub fn text(&self) -> String {
-        let Self { archive, position, seconds } = self;
-        format!("{archive} {position} {seconds}")
+        let Self { archive, id, position, seconds } = self;
+        match id {
+            Some(id) => format!("{archive} {position} {seconds} {id}"),
+            None => format!("{archive} {position} {seconds}"),
+        }
     }
 
     /// After another piece. One that ended where it began met a file that takes longer than the piece: the next one gets twice the time, up to
-    /// `most` seconds; else it gets `piece`.
+    /// `most` seconds; else it gets `piece`. Of another archive of that name nothing was read before.
     #[must_use]
     pub fn after(&self, check: CheckResult, piece: u32, most: u32) -> Self {
-        let position = self.position.max(check.position);
-        let seconds = if position > self.position { piece } else { self.seconds.max(piece).saturating_mul(2).min(most.max(piece)) };
-        Self { archive: self.archive.clone(), position, seconds }
+        let before = if self.id == check.archive_id { self.position } else { 0 };
+        let position = before.max(check.position);
+        let seconds = if position > before { piece } else { self.seconds.max(piece).saturating_mul(2).min(most.max(piece)) };
+        Self { archive: self.archive.clone(), id: check.archive_id, position, seconds }
     }
 }
 
@@ -79,7 +87,7 @@ mod tests {
     use serde_json::json;
 
     fn at(position: u64, seconds: u32) -> Reading {
-        Reading { position, ..Reading::begin("shop_db_2026-11-21T10-00-00Z".into(), seconds) }
+        Reading { id: Some("1f".into()), position, ..Reading::begin("shop_db_2026-11-21T10-00-00Z".into(), seconds) }
     }
 
     #[test]
@@ -93,16 +101,28 @@ mod tests {
             (at(7, 3600), 7, at(7, 3600)),
             (at(7, 3600), 8, at(8, 600)),
             (at(0, 600), 0, at(0, 1200)),
-            // an agent of another version says nothing
-            (at(7, 600), 0, at(7, 1200)),
             // the chart was changed
             (at(7, 10), 7, at(7, 1200)),
         ] {
-            assert_eq!(before.after(CheckResult { finished: false, position }, piece, most), after, "{before:?}");
+            let check = CheckResult { position, archive_id: before.id.clone(), ..CheckResult::default() };
+            assert_eq!(before.after(check, piece, most), after, "{before:?}");
         }
-        assert_eq!(at(0, 600).after(CheckResult::default(), 600, 60), at(0, 600), "a run that ends before its piece");
-        let long = at(0, u32::MAX).after(CheckResult::default(), 600, u32::MAX);
+        let nothing = || CheckResult { archive_id: at(0, 0).id, ..CheckResult::default() };
+        assert_eq!(at(0, 600).after(nothing(), 600, 60), at(0, 600), "a run that ends before its piece");
+        let long = at(0, u32::MAX).after(nothing(), 600, u32::MAX);
         assert_eq!(long.seconds, u32::MAX);
+    }
+
+    #[test]
+    fn what_was_read_of_another_archive_of_that_name_does_not_count() {
+        let another = |position| CheckResult { position, archive_id: Some("2e".into()), ..CheckResult::default() };
+        let of = |position, seconds| Reading { id: Some("2e".into()), ..at(position, seconds) };
+        assert_eq!(at(7, 1200).after(another(3), 600, 3600), of(3, 600));
+        assert_eq!(at(7, 600).after(another(0), 600, 3600), of(0, 1200));
+        // an agent of another version
+        let unknown = at(7, 600).after(CheckResult { position: 9, ..CheckResult::default() }, 600, 3600);
+        assert_eq!(unknown, Reading { id: None, ..at(9, 600) });
+        assert_eq!(unknown.after(another(3), 600, 3600), of(3, 600));
     }
 
     #[test]
@@ -125,9 +145,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let reading = at(12, 600);
-        assert_eq!(Reading::parse(&reading.text()), Some(reading));
-        for wrong in ["", " ", "a", "a 1", "a b 1", "a 1 b", "a 1 1 1", " 1 1", "a -1 1"] {
+        for reading in [at(12, 600), Reading { id: None, ..at(12, 600) }] {
+            assert_eq!(Reading::parse(&reading.text()), Some(reading));
+        }
+        for wrong in ["", " ", "a", "a 1", "a b 1", "a 1 b", "a 1 1 ", "a 1 1 1 1", " 1 1", "a -1 1"] {
             assert_eq!(Reading::parse(wrong), None, "{wrong:?}");
         }
     }
