@@ -1,7 +1,6 @@
 //! The command line as a person calls it, built from this checkout, and other people than the administrator.
 
 use crate::exec::Output;
-use crate::settings::Settings;
 use crate::wait::DEADLINE;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
@@ -12,7 +11,6 @@ use kube::config::{AuthInfo, Kubeconfig};
 use kube::{Api, Client, Config};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::OnceLock;
 use tokio::process::Command;
 
 impl World {
@@ -44,11 +42,17 @@ impl World {
         })
     }
 
-    /// Where `borgherd` is: cargo puts it beside the tests.
+    /// Where `borgherd` is: cargo has put it beside the tests. They do not call cargo for it: what it sets for tests makes another one that is
+    /// called by them compile half of everything anew, and the next one again.
     pub fn cli_binary(&self) -> Result<PathBuf> {
-        static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-        let built = BUILT.get_or_init(|| build(&self.settings).map_err(|e| format!("{e:#}")));
-        built.clone().map_err(anyhow::Error::msg).context("build borgherd")
+        let tests = std::env::current_exe()?;
+        let built = tests.ancestors().nth(2).context("the tests are not in a target folder")?.join("borgherd");
+        ensure!(
+            built.exists(),
+            "{} is not there: hack/test e2e builds it, as does cargo build --workspace --bin borgherd",
+            built.display()
+        );
+        Ok(built)
     }
 
     /// Where programs are found.
@@ -92,15 +96,4 @@ impl World {
         std::fs::write(file, serde_yaml::to_string(&kubeconfig)?)?;
         Ok(())
     }
-}
-
-fn build(settings: &Settings) -> Result<PathBuf> {
-    let tests = std::env::current_exe()?;
-    let folder = tests.ancestors().nth(2).context("the tests are not in a target folder")?;
-    let target = folder.parent().context("no target folder")?;
-    let mut cargo = std::process::Command::new(&settings.cargo);
-    cargo.args(["build", "--quiet", "--locked", "--offline", "--bin", "borgherd"]);
-    let status = cargo.current_dir(&settings.root).env("CARGO_TARGET_DIR", target).stdin(Stdio::null()).status()?;
-    ensure!(status.success(), "cargo build --bin borgherd: {status}");
-    Ok(folder.join("borgherd"))
 }

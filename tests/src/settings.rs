@@ -21,8 +21,6 @@ pub(crate) struct Settings {
     pub(crate) keep: bool,
     /// Where programs are found (`PATH`).
     pub(crate) path: String,
-    /// The cargo that runs the tests (`CARGO`).
-    pub(crate) cargo: PathBuf,
     /// Root of the repository: the chart is there, dumps go to `target/log/e2e` below it.
     pub(crate) root: PathBuf,
 }
@@ -42,7 +40,6 @@ impl Settings {
             cluster_state: var("CLUSTER_STATE").map_or_else(|| PathBuf::from("/var/lib/borgherd-cluster"), PathBuf::from),
             keep: var("BORGHERD_E2E_KEEP").is_some(),
             path: var("PATH").unwrap_or_default(),
-            cargo: var("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from),
             root,
         }
     }

@@ -35,7 +35,6 @@ fn flip(folder: &str) -> String {
 #[test]
 fn maintenance_finds_a_flipped_bit_and_deletes_nothing_until_it_is_repaired() -> Result<()> {
     test("maintenance_finds_a_flipped_bit_and_deletes_nothing_until_it_is_repaired", async |w: &World| {
-        w.cli_binary()?;
         let (folder, location) = w.fresh_place("checked").await?;
         let repository = w.repository_with("checked", spec(&location, Value::Null)).await?;
         w.claim(Claim::new("data").size("50Mi").annotation("repository", &repository).annotation("archive-keep", "last=1")).await?;
@@ -104,7 +103,6 @@ fn flip_manifest(folder: &str) -> String {
 #[test]
 fn maintenance_deletes_nothing_after_damage_that_a_backup_met() -> Result<()> {
     test("maintenance_deletes_nothing_after_damage_that_a_backup_met", async |w: &World| {
-        w.cli_binary()?;
         let (folder, location) = w.fresh_place("met").await?;
         let never = json!({ "repository": "0s", "archives": "0s", "data": "0s" });
         let spec = json!({ "location": location, "secretRef": "borgherd-server", "check": never });

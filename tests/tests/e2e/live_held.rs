@@ -138,10 +138,13 @@ fn live_without_a_pod_the_twin_stays_while_a_pod_on_a_node_waits_for_the_volume(
         let left = twins(w).await?;
         ensure!(left.len() == 1 && left[0].metadata.deletion_timestamp.is_none(), "{left:#?}");
         drop(w.api::<Pod>().delete("waits", &DeleteParams::default().grace_period(0)).await?);
-        no_twin(w).await?;
+        let twin = left[0].uid();
+        until_polled("its twin is gone", DEADLINE, async || Ok(twins(w).await?.iter().all(|another| another.uid() != twin).then_some(())))
+            .await?;
+        // the next try has one of its own
         let volume = one(w, &name).await?;
         ensure!(volume.attempt == 2, "{volume:#?}");
-        Ok(())
+        no_twin(w).await
     })
 }
 

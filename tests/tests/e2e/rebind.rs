@@ -70,7 +70,6 @@ async fn frozen(w: &World) -> Result<Vec<Value>> {
 #[test]
 fn rebind_brings_back_the_snapshots_of_a_deleted_namespace() -> Result<()> {
     test("rebind_brings_back_the_snapshots_of_a_deleted_namespace", async |w: &World| {
-        w.cli_binary()?;
         w.claim(Claim::new("data").size("3Gi").annotation("keep", "daily=7")).await?;
         let app = w.app(App::new("app").mount("data", "/data")).await?;
         app.make_awkward_tree("/data/tree").await?;

@@ -36,7 +36,7 @@ const STORAGE: [Case; 4] = [
         tries: 2,
         ..Case::of("unbound", Reason::CloneNotBound, &["not bound within 20s", "no room for a clone", "raise timeouts.clone"])
     },
-    Case::of("nowhere", Reason::HolderUnschedulable, &["no node can mount the clone", "2 node(s)", "holder.tolerations in the chart"]),
+    Case::of("nowhere", Reason::HolderUnschedulable, &["no node can mount the volume", "2 node(s)", "holder.tolerations in the chart"]),
 ];
 
 /// After the cut; `bound-nowhere` is of a class that binds at once.
@@ -44,7 +44,7 @@ const LATER: [Case; 4] = [
     Case::of(
         "bound-nowhere",
         Reason::HolderUnschedulable,
-        &["no node can mount the clone", "2 node(s)", "holder.tolerations in the chart"],
+        &["no node can mount the volume", "2 node(s)", "holder.tolerations in the chart"],
     ),
     Case { tries: 2, ..Case::of("server-down", Reason::ConnectionFailed, &["no connection to ssh://", "check that the server runs"]) },
     Case::of("endless", Reason::DeadlineExceeded, &["deadline passed before borg had finished", "raise timeouts.run in the chart"]),

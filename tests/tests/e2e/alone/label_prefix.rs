@@ -29,7 +29,6 @@ async fn theirs(w: &World, app: &Running, name: &str, labels: &[(&str, &str)]) -
 #[test]
 fn retention_goes_on_with_the_snapshots_of_another_program() -> Result<()> {
     exclusive("retention_goes_on_with_the_snapshots_of_another_program", async |w: &World| {
-        w.cli_binary()?;
         w.release().with(&["retention.labelPrefix=backup-ns.sh/"], async || Box::pin(go_on(w)).await).await
     })
 }
