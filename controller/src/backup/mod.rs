@@ -34,6 +34,8 @@ use work::Work;
 
 /// Looked at again at the latest: watches lose events.
 const RESYNC: Duration = Duration::from_mins(5);
+/// Looked at again while something is being taken away: its own deadline has to be seen, and a twin waits for a pod that nobody watches.
+const CLEANING_LOOK: chrono::Duration = chrono::Duration::seconds(5);
 /// Passes in one reconcile; each is one step for every volume.
 const PASSES: usize = 16;
 
@@ -110,11 +112,13 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
             break;
         }
         let asked = steps.iter().any(|(step, _)| is_asked_for(step));
+        let cleans = steps.iter().any(|(step, _)| matches!(step, Step::Clean | Step::Finish));
         let applied = before.iter().zip(steps).zip(&mut prepared).map(|((volume, (step, seen)), prepared)| {
             let work = &work;
             async move { work.apply(volume, &seen, step, prepared).await }
         });
         let results = join_all(applied).await;
+        let look_again = cleans.then(|| work.now + CLEANING_LOOK);
         let (next, failure) = settle(&before, results);
         let changed = next != before;
         if changed {
@@ -128,7 +132,8 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
             return Err(failure);
         }
         if asked && !changed {
-            break; // the objects were asked for; their watch wakes us
+            // the objects were asked for; their watch wakes us
+            return Ok(wait.into_iter().chain(look_again).min());
         }
     }
     Ok(wait)
