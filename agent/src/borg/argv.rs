@@ -81,22 +81,6 @@ pub(super) fn init(repository: &RunRepository) -> Vec<String> {
     argv
 }
 
-/// `borg check` of the archives, of which there are none: it tells whether there is anything.
-pub(super) fn find_objects(repository: &RunRepository) -> Vec<String> {
-    let mut argv = common("check");
-    argv.push("--archives-only".to_owned());
-    argv.push(literal(&repository.location));
-    argv
-}
-
-/// `borg delete` of a whole repository, without a question.
-pub(super) fn remove_repository(repository: &RunRepository) -> Vec<String> {
-    let mut argv = common("delete");
-    argv.push("--force".to_owned());
-    argv.push(literal(&repository.location));
-    argv
-}
-
 /// `borg extract` into the working directory.
 pub(super) fn extract(repository: &RunRepository, archive: &str) -> Vec<String> {
     let mut argv = common("extract");
@@ -249,8 +233,6 @@ mod tests {
             plain,
             create(&limited, &options, files),
             init(&repository),
-            find_objects(&repository),
-            remove_repository(&repository),
             extract(&repository, name),
             extract_top(&repository, name),
             list(&repository, "shop_db_", &ListOptions { last: Some(5), judge: None }),

@@ -86,7 +86,7 @@ pub(super) async fn run(
     // What was read so far is what there is, should a pipe fail: borg's exit code says whether that matters.
     let (ended, ()) = tokio::join!(
         async {
-            let ended = wait(process.as_mut(), work, stops).await;
+            let ended = wait(process.as_mut(), (work, call.creates_repository), stops).await;
             dead.cancel();
             ended
         },
@@ -115,13 +115,16 @@ fn exit(status: ExitStatus) -> Exit {
 }
 
 /// Waits for borg's end, or ends it. `create` answers SIGINT with a checkpoint, which needs its ssh; everything else ignores the first
-/// SIGINT and ends orderly by SIGTERM.
-async fn wait(process: &mut dyn Process, work: Work, stops: &Stops<'_>) -> io::Result<(ExitStatus, Option<Stop>)> {
+/// SIGINT and ends orderly by SIGTERM. One that makes a repository gets the time to end by itself: half of one is in everybody's way.
+async fn wait(process: &mut dyn Process, (work, makes): (Work, bool), stops: &Stops<'_>) -> io::Result<(ExitStatus, Option<Stop>)> {
     let stop = tokio::select! {
         biased;
         status = process.wait() => return Ok((status?, None)),
         stop = stops.wait() => stop,
     };
+    if makes && let Ok(status) = timeout(stops.limits.interrupt, process.wait()).await {
+        return Ok((status?, None));
+    }
     let terminate = (Signal::SIGTERM, stops.limits.terminate);
     let signals = match work {
         Work::Archive | Work::Live => vec![(Signal::SIGINT, stops.limits.interrupt), terminate],

@@ -12,7 +12,7 @@ use super::{argv, env, lock, transcript};
 use borgherd_api::Reason;
 use borgherd_api::crd::{ArchiveOptions, ArchiveResult, ListOptions, Operation, Progress, RestoreOptions, RunPhase};
 use borgherd_api::names;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -23,8 +23,10 @@ use tokio_util::sync::CancellationToken;
 const PROGRESS: TimeDelta = TimeDelta::seconds(1);
 /// Most of an answer that is kept: a list of some 50,000 archives.
 const ANSWER_MAX: u64 = 64 << 20;
-/// Between two looks at what somebody else is making, and between two tries for a lock.
-pub(super) const PAUSE: Duration = Duration::from_millis(300);
+/// How long a repository that somebody else is making may be half there.
+const INIT_PATIENCE: TimeDelta = TimeDelta::seconds(15);
+/// Between two looks at it, and between two tries for a lock.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Executes the run. Always ends with a final phase, at the latest soon after the run's deadline or `cancel`.
 pub async fn execute(
@@ -233,6 +235,31 @@ impl Execution<'_> {
         let call = self.call(Access::Repository, argv::rename(repository, &options.name, &aside));
         let (outcome, _) = self.run(&call, Work::Repository).await?;
         if outcome == Outcome::Done { Ok(None) } else { Err(self.failure(outcome)) }
+    }
+
+    /// Makes the repository, or lets somebody else have made it.
+    async fn init(&mut self, since: &mut Option<DateTime<Utc>>) -> Result<(), Failure> {
+        let mut call = self.call(Access::Repository, argv::init(&self.job.spec.repository));
+        call.creates_repository = true;
+        let (outcome, _) = self.run(&call, Work::Repository).await?;
+        if outcome == Outcome::Done {
+            return Ok(());
+        }
+        if !outcome::lost_the_race(&outcome) {
+            return Err(self.failure(outcome));
+        }
+        let failure = self.failure(outcome);
+        self.others_init(since, failure).await
+    }
+
+    /// Somebody else is making the repository: waits a little, but not for ever, since a half-made one may be all there ever is.
+    async fn others_init(&mut self, since: &mut Option<DateTime<Utc>>, failure: Failure) -> Result<(), Failure> {
+        let now = (self.stops.now)();
+        if now - *since.get_or_insert(now) > INIT_PATIENCE {
+            return Err(if failure.reason == Reason::RepositoryCorrupted { outcome::half_made(failure) } else { failure });
+        }
+        self.stops.pause(PAUSE).await;
+        Ok(())
     }
 
     async fn restore(&mut self, options: &RestoreOptions) -> Result<RunPhase, Failure> {

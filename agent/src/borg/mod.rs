@@ -17,7 +17,6 @@ mod launch;
 mod line;
 mod lock;
 mod maintenance;
-mod making;
 mod message;
 mod outcome;
 mod reading;

@@ -262,6 +262,12 @@ pub(super) fn lost_the_race(outcome: &Outcome) -> bool {
     }
 }
 
+/// Of a repository that should have been made, and cannot be used. A making that was killed leaves such a one, too.
+pub(super) fn half_made(mut failure: Failure) -> Failure {
+    failure.message += "; if its making was only interrupted and nothing was ever archived there, remove it: the next backup makes it";
+    failure
+}
+
 /// Whether the kernel may have done it: out of memory ends by SIGKILL.
 pub(super) fn is_kill(signal: i32) -> bool {
     signal == SIGKILL

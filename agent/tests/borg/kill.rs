@@ -6,6 +6,7 @@ use borgherd_api::crd::RunPhase;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -86,63 +87,62 @@ async fn a_deadline() {
     succeeded(&world.archive().await);
 }
 
-/// Begins to make the repository, and is killed before there is a manifest.
-async fn killed_while_it_makes_the_repository(world: &mut World) {
-    let (real, stands) = (world.borg.clone(), world.path("stands"));
+/// Borg stands still for so many seconds when all of a new repository is there but the manifest; that it does so is told by a file.
+fn stand_while_making(world: &mut World, seconds: u32) -> PathBuf {
+    let stands = world.path("stands");
     world.change_borg(&format!(
         "import time, borg.archiver
+write = borg.archiver.Manifest.write
 def stand(manifest):
     open('{}', 'w').close()
-    time.sleep(600)
+    time.sleep({seconds})
+    write(manifest)
 borg.archiver.Manifest.write = stand",
         stands.display()
     ));
+    stands
+}
+
+async fn until_it_stands<T>(stands: &Path, then: impl FnOnce() -> T) -> T {
+    while !stands.exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    then()
+}
+
+#[tokio::test]
+async fn a_repository_that_is_being_made_is_made_to_its_end_when_the_run_is_ended() {
+    for mut world in [World::new(), World::ssh()] {
+        let real = world.borg.clone();
+        let stands = stand_while_making(&mut world, 2);
+        let begun = world.begin();
+        let stop = until_it_stands(&stands, || begun.cancel.cancel());
+        let (report, ()) = tokio::join!(begun.finish(&world, world.archive_operation()), stop);
+        expect(&report, RunPhase::Interrupted, Some(Reason::Interrupted), &[]);
+        world.borg = real;
+        assert_eq!(world.archives(), [""; 0]);
+        succeeded(&world.archive().await);
+    }
+}
+
+#[tokio::test]
+async fn a_repository_whose_making_was_killed_is_left_to_a_person_who_is_told() {
+    let mut world = World::ssh();
+    let real = world.borg.clone();
+    let stands = stand_while_making(&mut world, 600);
+    world.limits.interrupt = Duration::from_millis(300);
     let begun = world.begin();
-    let stop = async {
-        while !stands.exists() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        kill(Pid::from_raw(begun.pid()), Signal::SIGKILL).unwrap();
-    };
-    let (report, ()) = tokio::join!(begun.finish(world, world.archive_operation()), stop);
+    let stop = until_it_stands(&stands, || kill(Pid::from_raw(begun.pid()), Signal::SIGKILL).unwrap());
+    let (report, ()) = tokio::join!(begun.finish(&world, world.archive_operation()), stop);
     expect(&report, RunPhase::Failed, Some(Reason::BorgKilled), &[]);
     world.borg = real;
-    assert!(world.repository_folder().join("config").exists());
-}
-
-#[tokio::test]
-async fn a_repository_whose_making_was_killed_is_made_anew() {
-    for mut world in [World::new(), World::ssh()] {
-        killed_while_it_makes_the_repository(&mut world).await;
-        succeeded(&world.archive().await);
-        assert_eq!(world.archives(), [world.archive_name()]);
-    }
-}
-
-#[tokio::test]
-async fn only_the_own_beginning_of_a_repository_is_removed_and_nothing_that_holds_anything() {
-    let mut world = World::new();
-    killed_while_it_makes_the_repository(&mut world).await;
-    // meanwhile somebody has made one there, and uses it
-    let folder = world.repository_folder();
-    fs::remove_dir_all(&folder).unwrap();
-    let location = folder.display().to_string();
-    let archive = format!("{location}::theirs");
-    for command in [&["init", "--encryption=repokey-blake2", &location][..], &["create", &archive, "."]] {
-        let output = world.tool_command(command).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    }
-    succeeded(&world.archive().await);
-    assert_eq!(world.archives(), [world.archive_name(), "theirs".to_owned()]);
-
-    // a beginning of another node's, which may still be at it
-    let mut world = World::ssh();
-    killed_while_it_makes_the_repository(&mut world).await;
-    let config = fs::read(world.repository_folder().join("config")).unwrap();
-    world.node = "node-b";
+    let config = || fs::read(world.repository_folder().join("config")).unwrap();
+    let before = config();
     let report = world.archive().await;
-    expect(&report, RunPhase::Failed, Some(Reason::RepositoryCorrupted), &[]);
-    assert_eq!(fs::read(world.repository_folder().join("config")).unwrap(), config);
+    expect(&report, RunPhase::Failed, Some(Reason::RepositoryCorrupted), &["no manifest", "nothing was ever archived there, remove it"]);
+    assert_eq!(config(), before);
+    fs::remove_dir_all(world.repository_folder()).unwrap();
+    succeeded(&world.archive().await);
 }
 
 #[tokio::test]
