@@ -1,5 +1,6 @@
 //! An archive whose reading takes several pieces, here of a second: each goes on where the one before ended, and only the last one counts.
 
+use crate::live::one;
 use crate::maintenance::maintained;
 use anyhow::{Context, Result, ensure};
 use borgherd_api::crd::MaintenancePhase;
@@ -62,15 +63,24 @@ async fn pieces(w: &World) -> Result<()> {
     w.controller_metric("borgherd_repository_read_timestamp_seconds", &[("repository", &repository)], |v| v.is_some_and(|v| v > 0.0))
         .await?;
 
-    // the archive that is being read goes: the newest is begun anew
+    // pruning spares it as long as it is being read; then the newest is begun, and the next pruning spares it no more
     let of = |data: &Data, archive: &str| reading(data).is_some_and(|(one, position)| one == archive && position > 0);
     record(w, &location, "it is read once more", |data| of(data, &archive)).await?;
-    let second = w.backup(&["data"]).await?;
-    w.backup_succeeded(&second).await?;
-    maintained(w, &second, "data", "the first archive is pruned", |m| m.phase == MaintenancePhase::Done).await?;
-    let newest = w.archives_in(&folder).await?;
-    ensure!(newest.len() == 1 && newest[0] != archive, "{newest:?}");
-    let anew = record(w, &location, "the newest is being read", |data| of(data, &newest[0])).await?;
+    let newest = one_more(w, &folder).await?;
+    let anew = record(w, &location, "the newest is being read", |data| of(data, &newest)).await?;
     ensure!(!anew.contains_key("checkNotBefore"), "it is taken for a failure: {anew:?}");
+    one_more(w, &folder).await?;
+    let left = w.archives_in(&folder).await?;
+    ensure!(!left.contains(&archive) && left.len() <= 2, "an archive that is not being read is spared: {left:?}");
     Ok(())
+}
+
+/// Archives once more, until pruning has ended. The name of the archive.
+async fn one_more(w: &World, folder: &str) -> Result<String> {
+    let name = w.backup(&["data"]).await?;
+    let volume = one(w, &name).await?;
+    maintained(w, &name, "data", "it is pruned", |m| m.phase == MaintenancePhase::Done).await?;
+    let archive = volume.archive.context("no archive is told")?;
+    ensure!(w.archives_in(folder).await?.contains(&archive), "the newest was pruned");
+    Ok(archive)
 }
