@@ -112,13 +112,12 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
             break;
         }
         let asked = steps.iter().any(|(step, _)| is_asked_for(step));
-        let cleans = steps.iter().any(|(step, _)| matches!(step, Step::Clean | Step::Finish));
+        let clean_again = steps.iter().any(|(step, _)| matches!(step, Step::Clean | Step::Finish)).then(|| work.now + CLEANING_LOOK);
         let applied = before.iter().zip(steps).zip(&mut prepared).map(|((volume, (step, seen)), prepared)| {
             let work = &work;
             async move { work.apply(volume, &seen, step, prepared).await }
         });
         let results = join_all(applied).await;
-        let look_again = cleans.then(|| work.now + CLEANING_LOOK);
         let (next, failure) = settle(&before, results);
         let changed = next != before;
         if changed {
@@ -133,7 +132,7 @@ async fn lead(mut backup: Backup, ctx: &Context) -> Result<Option<DateTime<Utc>>
         }
         if asked && !changed {
             // the objects were asked for; their watch wakes us
-            return Ok(wait.into_iter().chain(look_again).min());
+            return Ok(wait.into_iter().chain(clean_again).min());
         }
     }
     Ok(wait)

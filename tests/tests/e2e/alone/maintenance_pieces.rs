@@ -27,6 +27,10 @@ fn reading(data: &Data) -> Option<(String, u64)> {
     Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
 
+fn checks(data: &Data) -> Result<u32> {
+    Ok(data.get("checks").context("no number of checks")?.parse()?)
+}
+
 /// When the only volume was read to its end.
 fn read_at(data: &Data) -> Option<&String> {
     data.iter().find(|(key, _)| key.starts_with("read.")).map(|(_, at)| at)
@@ -52,14 +56,14 @@ async fn pieces(w: &World) -> Result<()> {
 
     // on a busy machine the first pieces come to nothing, and the one that gets their time manyfold reads all: then the next round is looked at
     let begun = record(w, &location, "a piece of it is read", |data| reading(data).is_some_and(|(_, position)| position > 0)).await?;
+    ensure!(read_at(&begun).is_none() || checks(&begun)? >= 2, "the first piece counts as the whole: {begun:?}");
     let (archive, position) = reading(&begun).context("not being read")?;
     let is_read = |data: &Data| read_at(data) != read_at(&begun);
     let further = |data: &Data| is_read(data) || reading(data).is_some_and(|(same, now)| same == archive && now > position);
     let further = record(w, &location, "another piece of it is read", further).await?;
     ensure!(is_read(&further) != reading(&further).is_some(), "a piece counts as the whole, or is lost: {begun:?}, then {further:?}");
     let read = record(w, &location, "it is read to its end", is_read).await?;
-    let checks: u32 = read.get("checks").context("no number of checks")?.parse()?;
-    ensure!(checks >= 2 && !read.contains_key("damaged") && !read.contains_key("checkNotBefore"), "{read:?}");
+    ensure!(checks(&read)? >= 2 && !read.contains_key("damaged") && !read.contains_key("checkNotBefore"), "{read:?}");
     w.controller_metric("borgherd_repository_read_timestamp_seconds", &[("repository", &repository)], |v| v.is_some_and(|v| v > 0.0))
         .await?;
 
